@@ -1,0 +1,198 @@
+"""What the tests, the soak and the demo share: the scripts as processes, and a look into the broker."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import UnknownTopicOrPartitionError
+
+ROOT = Path(__file__).parent.parent
+GOODBYE = "End of the program. I was killed gracefully"
+
+
+def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
+    """Wait for condition() to be true and return its value; after so many seconds, AssertionError with shown()."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"
+        time.sleep(0.02)
+    return value
+
+
+class Script:
+    """One of the three scripts as a process, its output read line by line.
+
+    name: producer, streaming_worker or batch_worker.
+    address: what BOOTSTRAP_SERVERS is set to.
+    settings: as for run_script.py; without any, it is `python NAME.py` itself.
+    lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
+    """
+
+    def __init__(self, name, address, **settings):
+        command = [f"{name}.py"] if not settings else ["tests/run_script.py", name, json.dumps(settings)]
+        self.name = name
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "BOOTSTRAP_SERVERS": address, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+        )
+        self.lines, self.errors = [], []
+        self._readers = [
+            threading.Thread(target=self._read, args=pair, daemon=True)
+            for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(pipe, lines):
+        for line in pipe:
+            lines.append((time.monotonic(), line.removesuffix("\n")))
+
+    @property
+    def out(self):
+        return [line for _, line in list(self.lines)]
+
+    @property
+    def err(self):
+        return [line for _, line in list(self.errors)]
+
+    def __str__(self):
+        everything = sorted([(at, "out", line) for at, line in self.lines] + [(at, "ERR", line) for at, line in self.errors])
+        shown = [f"{at - self.started:7.2f} {kind} {line[:300]}" for at, kind, line in everything]
+        if len(shown) > 120:
+            shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
+        return "\n".join([f"--- {self.name}, exit code {self.process.poll()}", *shown])
+
+    def wait_for(self, pattern, count=1, seconds=30):
+        """Wait for count lines of output that the regular expression matches; returns the time of the last of them."""
+
+        def times():
+            return [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
+
+        return wait_until(times, seconds, f"{count} x {pattern!r}", self.__str__)[0]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def freeze(self):
+        psutil.Process(self.process.pid).suspend()
+
+    def thaw(self):
+        psutil.Process(self.process.pid).resume()
+
+    def wait(self, seconds=30):
+        """Wait for it to end, and for all its output; returns the exit code (-9 after SIGKILL)."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s\n{self}") from None
+        for reader in self._readers:
+            reader.join()
+        return self.process.returncode
+
+    def end(self):
+        """Make sure that it is gone."""
+        if self.process.poll() is None:
+            self.kill()
+
+    def begun(self):
+        """The emails on which work was begun, in order; an email that was sent twice is there twice."""
+        found = []
+        for line in self.out:
+            if match := re.fullmatch(r"sending email to (?!user \[)(.*)", line):
+                found.append(match[1])
+            elif match := re.fullmatch(r"sending email to user \[(.*)\]", line):
+                found += re.findall(r"'([^']*)'", match[1])
+        return found
+
+
+class Cluster:
+    """A broker as the tests see it from outside, through kafka-python."""
+
+    def __init__(self, address):
+        self.address = address
+        self.settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
+        self.topics = []
+
+    def new_name(self):
+        """A name that no topic and no group has."""
+        return f"tutorial-test-{uuid.uuid4().hex[:12]}"
+
+    def create_topic(self, name=None, partitions=1):
+        name = name or self.new_name()
+        self.topics.append(name)
+        with KafkaAdminClient(**self.settings) as admin:
+            wanted = {name: {"num_partitions": partitions, "replication_factor": 1}}
+            admin.create_topics(wanted, wait_for_metadata=True)
+        return name
+
+    def delete_topics(self):
+        """Delete every topic made by create_topic or named in topics."""
+        with KafkaAdminClient(**self.settings) as admin:
+            for topic in self.topics:
+                try:
+                    admin.delete_topics([topic])
+                except UnknownTopicOrPartitionError:
+                    pass
+
+    def publish(self, topic, values, partitions=1):
+        """Store the values (str or bytes; None is a message without value), in turn on each partition."""
+        with KafkaProducer(**self.settings, linger_ms=5) as producer:
+            futures = [
+                producer.send(
+                    topic,
+                    value.encode() if isinstance(value, str) else value,
+                    key=b"key" if value is None else None,
+                    partition=i % partitions,
+                )
+                for i, value in enumerate(values)
+            ]
+            return [future.get(timeout=30) for future in futures]
+
+    def stored(self, topic):
+        """All messages of the topic, partition by partition."""
+        with KafkaConsumer(**self.settings, auto_offset_reset="earliest", enable_auto_commit=False) as consumer:
+            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+            consumer.assign(partitions)
+            consumer.seek_to_beginning(*partitions)
+            ends = consumer.end_offsets(partitions)
+            messages = []
+            deadline = time.monotonic() + 30
+            while any(consumer.position(partition) < end for partition, end in ends.items()):
+                assert time.monotonic() < deadline, f"only {len(messages)} messages of {ends} arrive"
+                for polled in consumer.poll(timeout_ms=200).values():
+                    messages += polled
+            return sorted(messages, key=lambda message: (message.partition, message.offset))
+
+    def committed(self, group, topic):
+        """The group's committed offsets on the topic: {partition number: offset}."""
+        with KafkaAdminClient(**self.settings) as admin:
+            offsets = admin.list_group_offsets([group])[group]
+        return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
+
+    def lag(self, group, topic):
+        """How many stored messages the group has not committed."""
+        committed = self.committed(group, topic)
+        with KafkaConsumer(**self.settings) as consumer:
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+            ends = consumer.end_offsets(partitions)
+        return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())

@@ -1,0 +1,43 @@
+"""Runs one of the three scripts with other values for its constants, which it reads when it uses them.
+
+    python tests/run_script.py batch_worker '{"TOPIC": "t1", "WORK_SECONDS": 0.05, "max_poll_interval_ms": 6000}'
+
+Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the N-th pretend
+step of the work raise. The script itself is not changed.
+"""
+
+import importlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the scripts do when they are run
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    script = importlib.import_module(sys.argv[1])
+    settings = json.loads(sys.argv[2])
+    for name in [name for name in settings if name.isupper()]:
+        setattr(script, name, settings.pop(name))
+    fail_at = settings.pop("fail_at", 0)
+    if fail_at:
+        steps = 0
+
+        def sleep(seconds):
+            nonlocal steps
+            steps += 1
+            if steps == fail_at:
+                raise RuntimeError("the mail server is down")
+            time.sleep(seconds)
+
+        script.sleep = sleep
+    if settings:
+        consumer_class = script.KafkaConsumer
+        script.KafkaConsumer = lambda *topics, **given: consumer_class(*topics, **{**given, **settings})
+    script.main()
+
+
+if __name__ == "__main__":
+    main()
