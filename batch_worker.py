@@ -11,14 +11,15 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import AuthorizationError, CommitFailedError, KafkaError, SaslAuthenticationFailedError
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from kafka.structs import MemberState
 
+BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
-NO_RETRY_MENDS = (AuthorizationError, SaslAuthenticationFailedError)
 
 is_shutting_down = False
 
@@ -32,30 +33,25 @@ def say(line, file=None):
     print(f"{line}\n", end="", file=file, flush=True)  # in one piece: two threads write to the same terminal
 
 
-def bootstrap_servers():
-    """The addresses in BOOTSTRAP_SERVERS, as a list. Raises ValueError if one of them is not host:port."""
-    servers = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092").split(",")
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError(f"{server!r} is not host:port")
-    return servers
-
-
 def connect():
     """A consumer, or the end of the program with a line that says why there is none."""
+    for server in BOOTSTRAP_SERVERS.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            sys.exit(f"BOOTSTRAP_SERVERS: {server!r} is no address. Write it like localhost:9092")
     try:
         return KafkaConsumer(
             group_id=GROUP_ID,
-            bootstrap_servers=bootstrap_servers(),
+            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
             bootstrap_timeout_ms=20_000,
-            reconnect_backoff_max_ms=1000,  # while the broker is away, try every second
+            reconnect_backoff_max_ms=1000,  # while the broker is away, knock every second
+            metadata_max_age_ms=10_000,  # partitions that are added are found within 10 s
+            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
             auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
-            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
         )
     except (KafkaError, ValueError) as error:
-        sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address")
+        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or set BOOTSTRAP_SERVERS to its address")
 
 
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
@@ -81,20 +77,23 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 try:
                     self.collect(0.1 if self.emails.full() else 0)
                     if self.to_commit:
-                        self.consumer.commit(self.to_commit, timeout_ms=5000)
+                        self.consumer.commit(self.to_commit, timeout_ms=4000)
                         self.committed()
                     self.pull()
+                except (AuthorizationError, SaslAuthenticationFailedError) as error:
+                    say(f"The broker refuses: {error}. Correct the permissions and start again", sys.stderr)
+                    break
                 except KafkaError as error:
-                    if isinstance(error, NO_RETRY_MENDS):
-                        raise
-                    say(f"{error}. Trying again", sys.stderr)
+                    if not error.retriable:
+                        self.to_commit = {}  # out of the group: poll() joins again, and these come again
+                    say(f"No success with {BOOTSTRAP_SERVERS} ({error}), trying again. Is it up?", sys.stderr)
                     sleep(1)
-        except KafkaError as error:
-            say(error, sys.stderr)
         finally:
             self.consumer.close(timeout_ms=3000)  # calls on_partitions_revoked, then leaves the group
 
     def pull(self):
+        if self.consumer.group_metadata().state != MemberState.STABLE:
+            self.consumer._coordinator.request_rejoin()  # kafka-python forgets a join that outlasts one poll()
         room = self.emails.maxsize - self.emails.qsize()
         polled = self.consumer.poll(timeout_ms=200, max_records=room) if room else {}
         for partition, messages in polled.items():
@@ -127,19 +126,22 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 await self.consumer.commit_async(self.to_commit)
                 self.committed()
             except KafkaError as error:
-                say(error, sys.stderr)
-                if is_shutting_down or isinstance(error, CommitFailedError):
+                say(f"No success with {BOOTSTRAP_SERVERS} ({error}). Is it up?", sys.stderr)
+                if not error.retriable:
                     return
+                sleep(1)
             if self.abandoned:
                 return
 
     async def on_partitions_assigned(self, assigned):
-        """Reading goes on after what is committed. What is not, because that failed, comes again: forget it."""
+        """Reading goes on after what is committed. What could not be committed comes again, so forget it."""
         take_all(self.emails)
         self.pulled, self.to_commit = {}, {}
 
     async def on_partitions_lost(self, lost):
         """The group has given them to another worker already: nothing can be committed any more."""
+        if not is_shutting_down:  # at the end, main() reports it
+            await self.on_partitions_assigned(lost)
 
 
 def take_all(emails):
@@ -155,7 +157,7 @@ def email_in(message):
         email = (message.value or b"").decode()
     except UnicodeDecodeError:
         return None
-    return email if "@" in email and email.isprintable() else None  # no control characters on a terminal
+    return email if "@" in email and email.isprintable() else None  # no control characters for the terminal
 
 
 def process_messages(messages):
@@ -175,7 +177,7 @@ def process_messages(messages):
         sleep(WORK_SECONDS)
         say("finished processing messages")
     last = {(message.topic, message.partition): message.offset for message in messages}
-    return {TopicPartition(*partition): OffsetAndMetadata(offset + 1, "", -1) for partition, offset in last.items()}
+    return {TopicPartition(*place): OffsetAndMetadata(offset + 1, "", -1) for place, offset in last.items()}
 
 
 def main():
@@ -184,14 +186,14 @@ def main():
     consumer = Consumer(connect(), emails)
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show an address is no reason to stop
+    sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that cannot show every address
     say("starting batch consumer worker")
     consumer.start()
 
     busy = monotonic()
     due = busy + BATCH_SECONDS
     try:
-        while consumer.is_alive() and monotonic() < busy + 8:  # how long a broker may keep us from ending
+        while consumer.is_alive() and monotonic() < busy + 6:  # a broker that is gone delays the end by 6 s at most
             if consumer.drain.wait(0.1) or monotonic() >= due:
                 consumer.drain.clear()
                 if messages := take_all(emails):
@@ -200,7 +202,7 @@ def main():
                 due = monotonic() + BATCH_SECONDS
             if not is_shutting_down:
                 busy = monotonic()
-        was_asked = is_shutting_down
+        asked = is_shutting_down
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -208,7 +210,7 @@ def main():
         consumer.join(timeout=1)
     if consumer.pulled:
         sys.exit("The last batch is not committed and will be delivered again")
-    if not was_asked:
+    if not asked:
         sys.exit("The consumer thread has died")
     say("End of the program. I was killed gracefully")
 

@@ -11,17 +11,8 @@ if __name__ == "__main__":
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
-
-
-def bootstrap_servers():
-    """The addresses in BOOTSTRAP_SERVERS, as a list. Raises ValueError if one of them is not host:port."""
-    servers = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092").split(",")
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError(f"{server!r} is not host:port")
-    return servers
 
 
 def create_topic(connection):
@@ -33,8 +24,9 @@ def create_topic(connection):
 
 
 def publish_signups(connection):
-    # Within its 30 seconds a message is sent again and again; the broker knows it by its number and stores it once.
-    with KafkaProducer(**connection, delivery_timeout_ms=30_000, max_block_ms=30_000, request_timeout_ms=10_000) as producer:
+    # A message is sent again until the broker confirms it, for 30 s. It has a number, so it is stored only once.
+    limits = {"delivery_timeout_ms": 30_000, "max_block_ms": 30_000, "request_timeout_ms": 10_000}
+    with KafkaProducer(**connection, **limits) as producer:
         for i in range(10):
             email = f"user{i}@gmail.com"
             producer.send(TOPIC, email.encode()).get()  # until the broker says that it is stored
@@ -43,16 +35,21 @@ def publish_signups(connection):
 
 
 def main():
+    for server in BOOTSTRAP_SERVERS.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            sys.exit(f"BOOTSTRAP_SERVERS: {server!r} is no address. Write it like localhost:9092")
+    connection = {
+        "bootstrap_servers": BOOTSTRAP_SERVERS.split(","),
+        "bootstrap_timeout_ms": 20_000,
+        "reconnect_backoff_max_ms": 1000,  # while the broker is away, knock every second
+    }
     try:
-        connection = {
-            "bootstrap_servers": bootstrap_servers(),
-            "bootstrap_timeout_ms": 20_000,
-            "reconnect_backoff_max_ms": 1000,  # while the broker is away, try every second
-        }
         create_topic(connection)
         publish_signups(connection)
     except (KafkaError, ValueError) as error:
-        sys.exit(f"{error}. Only what is printed above is published. Is a broker running? BOOTSTRAP_SERVERS names its address")
+        reason = str(error)[:200]  # an admin request's error quotes the whole request
+        sys.exit(f"No success with {BOOTSTRAP_SERVERS} ({reason}). What is printed above is stored; is the broker up?")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ if __name__ == "__main__":
 
 from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka.errors import AuthorizationError, CommitFailedError, KafkaError, SaslAuthenticationFailedError
+from kafka.structs import MemberState
 
+BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
-NO_RETRY_MENDS = (AuthorizationError, SaslAuthenticationFailedError)
 
 is_shutting_down = False
 
@@ -24,32 +25,27 @@ def graceful_exit(signum, frame):
     is_shutting_down = True
 
 
-def bootstrap_servers():
-    """The addresses in BOOTSTRAP_SERVERS, as a list. Raises ValueError if one of them is not host:port."""
-    servers = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092").split(",")
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError(f"{server!r} is not host:port")
-    return servers
-
-
 def connect():
     """A consumer, or the end of the program with a line that says why there is none."""
+    for server in BOOTSTRAP_SERVERS.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            sys.exit(f"BOOTSTRAP_SERVERS: {server!r} is no address. Write it like localhost:9092")
     try:
         return KafkaConsumer(
             TOPIC,
             group_id=GROUP_ID,
-            bootstrap_servers=bootstrap_servers(),
+            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
             bootstrap_timeout_ms=20_000,
-            reconnect_backoff_max_ms=1000,  # while the broker is away, try every second
+            reconnect_backoff_max_ms=1000,  # while the broker is away, knock every second
+            metadata_max_age_ms=10_000,  # partitions that are added are found within 10 s
+            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
             auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
             enable_auto_commit=False,  # a timer would commit the message that is still in hand
             max_poll_records=1,  # so max_poll_interval_ms is the limit for one message, not for 500
-            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
         )
     except (KafkaError, ValueError) as error:
-        sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address")
+        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or set BOOTSTRAP_SERVERS to its address")
 
 
 def email_in(message):
@@ -58,14 +54,14 @@ def email_in(message):
         email = (message.value or b"").decode()
     except UnicodeDecodeError:
         return None
-    return email if "@" in email and email.isprintable() else None  # no control characters on a terminal
+    return email if "@" in email and email.isprintable() else None  # no control characters for the terminal
 
 
 def process_message(message):
     email = email_in(message)
     if not email:
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
-        print(f"skipped what is no email address: {place}", file=sys.stderr)
+        print(f"skipping what is no email address: {place}", file=sys.stderr)
         return
     print(f"sending email to {email}")
     sleep(WORK_SECONDS)
@@ -86,15 +82,19 @@ def main():
         while finished or not is_shutting_down:
             try:
                 if finished:
-                    consumer.commit(finished, timeout_ms=5000)
+                    consumer.commit(finished, timeout_ms=4000)
                     finished = {}
+                if consumer.group_metadata().state != MemberState.STABLE:
+                    consumer._coordinator.request_rejoin()  # kafka-python forgets a join that outlasts one poll()
                 polled = {} if is_shutting_down else consumer.poll(timeout_ms=200)
             except KafkaError as error:
-                if isinstance(error, NO_RETRY_MENDS) or (finished and is_shutting_down):
-                    sys.exit(f"{error}. What is not committed, the last message at most, will be delivered again")
+                if isinstance(error, (AuthorizationError, SaslAuthenticationFailedError)):
+                    sys.exit(f"The broker refuses: {error}. Correct the permissions and start again")
+                if finished and is_shutting_down:
+                    sys.exit(f"The last message is not committed ({error}) and will be delivered again")
                 if isinstance(error, CommitFailedError):
-                    finished = {}  # the group has given the partition to another worker, and the message with it
-                print(f"{error}. Trying again", file=sys.stderr)
+                    finished = {}  # the partition went to another worker, which gets the message again
+                print(f"No success with {BOOTSTRAP_SERVERS} ({error}), trying again. Is it up?", file=sys.stderr)
                 sleep(1)
                 continue
             for partition, [message] in polled.items():

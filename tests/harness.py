@@ -1,5 +1,6 @@
 """What the tests, the soak and the demo share: the scripts as processes, and a look into the broker."""
 
+import ast
 import json
 import os
 import re
@@ -11,8 +12,9 @@ import uuid
 from pathlib import Path
 
 import psutil
+from broker import suspend
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import UnknownTopicOrPartitionError
+from kafka.errors import CoordinatorNotAvailableError, UnknownTopicOrPartitionError
 
 ROOT = Path(__file__).parent.parent
 GOODBYE = "End of the program. I was killed gracefully"
@@ -27,23 +29,40 @@ def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
     return value
 
 
+def on_this_machine(seconds):
+    """A time limit that holds on a machine of our own, stretched while others keep its processors busy."""
+    return seconds * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
+def emails_sent(line):
+    """The emails that a worker names in this line of its output as it begins its work on them."""
+    if match := re.fullmatch(r"sending email to user (\[.*\])", line):
+        return ast.literal_eval(match[1])
+    match = re.fullmatch(r"sending email to (.*)", line)
+    return [match[1]] if match else []
+
+
 class Script:
     """One of the three scripts as a process, its output read line by line.
 
     name: producer, streaming_worker or batch_worker.
-    address: what BOOTSTRAP_SERVERS is set to.
+    address: what BOOTSTRAP_SERVERS is set to; None leaves it unset.
     settings: as for run_script.py; without any, it is `python NAME.py` itself.
+    on_line: called with each line of output or error as it comes, on a thread, before the line is in lines or errors.
     lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
     """
 
-    def __init__(self, name, address, **settings):
+    def __init__(self, name, address, on_line=None, **settings):
         command = [f"{name}.py"] if not settings else ["tests/run_script.py", name, json.dumps(settings)]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "BOOTSTRAP_SERVERS": address}
+        if address is None:
+            del environment["BOOTSTRAP_SERVERS"]
         self.name = name
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env={**os.environ, "BOOTSTRAP_SERVERS": address, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -52,15 +71,17 @@ class Script:
         )
         self.lines, self.errors = [], []
         self._readers = [
-            threading.Thread(target=self._read, args=pair, daemon=True)
+            threading.Thread(target=self._read, args=(*pair, on_line), daemon=True)
             for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
         ]
         for reader in self._readers:
             reader.start()
 
     @staticmethod
-    def _read(pipe, lines):
+    def _read(pipe, lines, on_line):
         for line in pipe:
+            if on_line:
+                on_line(line.removesuffix("\n"))
             lines.append((time.monotonic(), line.removesuffix("\n")))
 
     @property
@@ -94,7 +115,7 @@ class Script:
         self.wait()
 
     def freeze(self):
-        psutil.Process(self.process.pid).suspend()
+        suspend(self.process.pid)
 
     def thaw(self):
         psutil.Process(self.process.pid).resume()
@@ -116,13 +137,28 @@ class Script:
 
     def begun(self):
         """The emails on which work was begun, in order; an email that was sent twice is there twice."""
-        found = []
-        for line in self.out:
-            if match := re.fullmatch(r"sending email to (?!user \[)(.*)", line):
-                found.append(match[1])
-            elif match := re.fullmatch(r"sending email to user \[(.*)\]", line):
-                found += re.findall(r"'([^']*)'", match[1])
+        return [email for line in self.out for email in emails_sent(line)]
+
+    def finished(self, until=float("inf")):
+        """The emails of which the work was finished too, by that time.monotonic()."""
+        found, begun = [], []
+        for line in [line for at, line in list(self.lines) if at < until]:
+            if line.startswith("finished processing"):
+                found += begun
+                begun = []
+            begun += emails_sent(line)
         return found
+
+
+def hammer(script, signals):
+    """Send the signals in turn, one every 4 ms, until the process is gone; returns how many were sent."""
+    sent = 0
+    while script.process.poll() is None:
+        script.signal(signals[sent % len(signals)])
+        sent += 1
+        assert sent < 5000, f"it does not end\n{script}"
+        time.sleep(0.004)
+    return sent
 
 
 class Cluster:
@@ -196,3 +232,11 @@ class Cluster:
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
             ends = consumer.end_offsets(partitions)
         return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())
+
+    def members(self, group):
+        """How many workers the group has now."""
+        with KafkaAdminClient(**self.settings) as admin:
+            try:
+                return len(admin.describe_groups([group])[group]["members"])
+            except CoordinatorNotAvailableError:  # the broker has never had a group yet
+                return 0

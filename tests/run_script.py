@@ -3,7 +3,7 @@
     python tests/run_script.py batch_worker '{"TOPIC": "t1", "WORK_SECONDS": 0.05, "max_poll_interval_ms": 6000}'
 
 Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the N-th pretend
-step of the work raise. The script itself is not changed.
+step of the work raise; "poll_ms": N cuts each poll() short after N milliseconds. The script itself is not changed.
 """
 
 import importlib
@@ -33,6 +33,14 @@ def main():
             time.sleep(seconds)
 
         script.sleep = sleep
+    poll_ms = settings.pop("poll_ms", 0)
+    if poll_ms:
+
+        class ShortPolls(script.KafkaConsumer):
+            def poll(self, timeout_ms=0, max_records=None, update_offsets=True):
+                return super().poll(min(poll_ms, timeout_ms), max_records, update_offsets)
+
+        script.KafkaConsumer = ShortPolls
     if settings:
         consumer_class = script.KafkaConsumer
         script.KafkaConsumer = lambda *topics, **given: consumer_class(*topics, **{**given, **settings})
