@@ -1,0 +1,214 @@
+"""The embedded broker: as the class that the tests use, and as the program that stands in for `docker compose up`."""
+
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from broker import Broker, BrokerError, free_port, is_free
+from conftest import EXTERNAL
+from harness import Cluster, hammer, wait_until
+from kafka import KafkaProducer
+
+pytestmark = pytest.mark.skipif(bool(EXTERNAL), reason="not about the broker that BOOTSTRAP_SERVERS names")
+
+READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
+STOPPED = "stopped; the data is removed"
+STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the terminal's window is closed
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The folder in which a broker that the test starts, as class or program, makes the folder for its data."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def port_9092():
+    if not is_free(9092):
+        pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
+
+
+@pytest.fixture
+def program(start, data):
+    """program() runs tests/broker.py; its data is below the folder `data`."""
+    yield lambda: start("tests/broker", address=None)
+    for process in psutil.process_iter(["cwd"]):  # a Kafka that a failed test has left
+        if Path(process.info["cwd"] or "/").is_relative_to(data):
+            process.kill()
+
+
+def children(program):
+    return psutil.Process(program.process.pid).children(recursive=True)
+
+
+# As a class
+
+
+def test_killed_or_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(own_broker):
+    cluster = Cluster(own_broker.address)
+    topic = cluster.create_topic()
+    values = []
+    for end in (own_broker.kill, own_broker.stop):
+        values.append(end.__name__.encode())
+        cluster.publish(topic, values[-1:])
+        end()
+        assert own_broker.process.poll() is not None and is_free(own_broker.port)
+        own_broker.start()
+        assert [message.value for message in cluster.stored(topic)] == values
+
+
+def test_frozen_it_answers_nothing_and_thawed_it_goes_on(own_broker):
+    cluster = Cluster(own_broker.address)
+    topic = cluster.create_topic()
+    with KafkaProducer(**cluster.settings) as producer:
+        producer.send(topic, b"before").get(30)
+        own_broker.freeze()
+        late = producer.send(topic, b"during")
+        socket.create_connection(("127.0.0.1", own_broker.port)).close()  # its port is open all the same
+        time.sleep(1)
+        assert not late.is_done
+        own_broker.thaw()
+        late.get(30)
+    assert [message.value for message in cluster.stored(topic)] == [b"before", b"during"]
+
+
+def test_it_goes_with_its_data_frozen_or_not(data):
+    with Broker() as broker:
+        assert [*data.iterdir()] == [broker.directory]
+        broker.freeze()
+    assert broker.process.poll() is not None and is_free(broker.port)
+    assert [*data.iterdir()] == []
+
+
+def trouble(broker):
+    """The one line of the BrokerError that the broker's start ends with."""
+    with pytest.raises(BrokerError) as caught, broker:
+        pass
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+@pytest.fixture
+def occupied():
+    """A port on which somebody else listens."""
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_is_one_clear_line(data, occupied):
+    assert re.match(rf"Port {occupied} is in use\.", trouble(Broker(port=occupied)))
+    assert [*data.iterdir()] == []
+
+
+def test_a_broker_that_dies_while_starting_is_one_clear_line(data, occupied):
+    broker = Broker()
+    properties = broker.directory / "server.properties"
+    properties.write_text(re.sub(r"(?<=CONTROLLER://127.0.0.1:)\d+", str(occupied), properties.read_text()))
+    message = trouble(broker)
+    assert message.startswith("Kafka died while starting: ") and "Address already in use" in message
+    assert [*data.iterdir()] == []
+
+
+def test_settings_that_kafka_rejects_are_one_clear_line(data):
+    broker = Broker()
+    with (broker.directory / "server.properties").open("a") as properties:
+        properties.write("process.roles=waiter\n")
+    message = trouble(broker)
+    assert message.startswith("Kafka cannot prepare its data: ") and "waiter" in message
+    assert [*data.iterdir()] == []
+
+
+# As a program
+
+
+def test_the_program_serves_localhost_9092_until_ctrl_c(program, start, data, port_9092):
+    broker = program()
+    broker.wait_for("serves", seconds=60)
+    [java] = children(broker)
+    for name in ("producer", "streaming_worker", "batch_worker"):
+        script = start(name, None)  # they look for it where it is if nothing else is said
+        script.wait_for("Published|starting")
+        script.kill()
+    assert [*data.iterdir()] != []
+    broker.signal(signal.SIGINT)
+    assert broker.wait() == 0
+    assert (broker.out, broker.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
+    assert not java.is_running() and is_free(9092)
+    assert [*data.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", STOP_SIGNALS)
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092, name):
+    broker = program()
+    wait_until(lambda: children(broker), shown=broker.__str__)
+    broker.signal(getattr(signal, name))
+    assert broker.wait() == 0
+    assert (broker.out[-1], broker.err) == (STOPPED, [])
+    assert [*data.iterdir()] == []
+
+
+def test_signals_again_and_again_change_nothing(program, data, port_9092):
+    broker = program()
+    broker.wait_for("serves", seconds=60)
+    [java] = children(broker)
+    hammer(broker, [getattr(signal, name) for name in STOP_SIGNALS])
+    assert broker.wait() == 0
+    assert (broker.out[-1], broker.err) == (STOPPED, [])
+    assert not java.is_running() and [*data.iterdir()] == []
+
+
+def test_ctrl_c_during_the_imports_ends_it_without_a_word(program, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # each import is a line on standard error
+    broker = program()
+    wait_until(lambda: any(line.startswith("import 'jgo.") for line in broker.err), shown=broker.__str__)
+    broker.signal(signal.SIGINT)
+    assert broker.wait() == -signal.SIGINT
+    assert broker.out == [] and not [line for line in broker.err if "Traceback" in line]
+
+
+def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092):
+    broker = program()
+    broker.wait_for("serves", seconds=60)
+    children(broker)[0].kill()
+    assert broker.wait() == 1
+    [line] = broker.err
+    assert line.startswith("Kafka ended by itself with exit code -9")
+    assert [*data.iterdir()] == []
+
+
+def test_port_9092_in_use_is_one_clear_line(program, data):
+    with socket.socket() as mine:
+        if is_free(9092):
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            mine.bind(("127.0.0.1", 9092))
+            mine.listen()
+        broker = program()
+        assert broker.wait() == 1
+    assert broker.err == ["Port 9092 is in use. Stop what listens there (another broker?) and try again."]
+    assert [*data.iterdir()] == []
+
+
+def test_without_a_network_the_first_run_says_what_it_fetches_and_ends_with_one_clear_line(
+    program, data, port_9092, tmp_path_factory, monkeypatch
+):
+    home = tmp_path_factory.mktemp("home")  # nothing was fetched into it yet
+    with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
+        for name in ("HOME", "USERPROFILE"):
+            monkeypatch.setenv(name, str(home))
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        broker = program()
+        broker.wait_for("fetching Apache Kafka: 44 MB, the first time only")
+    assert broker.wait() == 1
+    [line] = broker.err
+    assert line.startswith("Cannot fetch Apache Kafka (") and line.endswith("The first run needs the network.")
+    assert [*data.iterdir()] == []

@@ -1,0 +1,88 @@
+"""The files beside the scripts: docker-compose.yml as issue 3 wants it, requirements.txt, and nothing else at the top.
+
+No image can be pulled where this is developed, so the compose file is held to Redpanda's documentation, not run.
+"""
+
+import re
+
+import pytest
+import yaml
+from harness import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+@pytest.fixture
+def service():
+    [(name, service)] = COMPOSE["services"].items()
+    assert name == "redpanda"
+    return service
+
+
+@pytest.fixture
+def words(service):
+    """The command as rpk sees it: the image's entry point splits what it gets at blanks."""
+    command = service["command"]
+    return (command if isinstance(command, str) else " ".join(command)).split()
+
+
+def test_the_image_is_pinned(service):
+    assert service["image"] == "docker.redpanda.com/redpandadata/redpanda:v26.2.7"
+    assert service["container_name"] == "redpanda-1"
+
+
+def test_the_command_starts_a_one_core_broker_for_a_client_on_the_host(words):
+    assert words[:2] == ["redpanda", "start"]
+    flags = re.findall(r"--[^-].*?(?= --|$)", " ".join(words[2:]).replace("=", " "))
+    assert sorted(flags) == [
+        "--advertise-kafka-addr localhost:9092",
+        "--check false",
+        "--kafka-addr 0.0.0.0:9092",
+        "--memory 1G",
+        "--node-id 0",
+        "--overprovisioned",
+        "--reserve-memory 0M",
+        "--smp 1",
+    ]
+
+
+def test_switches_take_their_value_behind_an_equals_sign(words):
+    """rpk would read `--check false` as the switch --check, which means true, and a stray word."""
+    assert "--check=false" in words
+
+
+def test_the_port_is_published_to_this_machine_only(service):
+    assert service["ports"] == ["127.0.0.1:9092:9092"]
+    assert "network_mode" not in service
+
+
+def test_up_wait_returns_soon_after_the_broker_serves(service):
+    health = service["healthcheck"]
+    kind, test = health["test"]
+    assert kind == "CMD-SHELL" and "rpk cluster health" in test and "Healthy" in test
+    assert "disable" not in health
+    seconds = {key: int(health[key].removesuffix("s")) for key in ("interval", "timeout")}
+    assert seconds["interval"] <= 3
+    assert seconds["interval"] * health["retries"] >= 30, "a slow machine needs that long for its first start"
+
+
+def test_down_leaves_nothing_behind(service):
+    assert "volumes" not in service and "volumes" not in COMPOSE
+
+
+def test_the_scripts_need_one_package():
+    assert (ROOT / "requirements.txt").read_text().split("\n") == ["kafka-python[crc32c]==3.0.12", ""]
+
+
+def test_the_top_of_the_repository_has_these_entries_and_no_others():
+    made_by_python = {"__pycache__"}
+    entries = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - made_by_python
+    assert entries == {
+        "producer.py",
+        "streaming_worker.py",
+        "batch_worker.py",
+        "docker-compose.yml",
+        "requirements.txt",
+        "README.md",
+        "tests",
+    }
