@@ -9,7 +9,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
 
 from kafka import KafkaConsumer, OffsetAndMetadata
-from kafka.errors import AuthorizationError, CommitFailedError, KafkaError, SaslAuthenticationFailedError
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 from kafka.structs import MemberState
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
@@ -92,8 +92,8 @@ def main():
                     sys.exit(f"The broker refuses: {error}. Correct the permissions and start again")
                 if finished and is_shutting_down:
                     sys.exit(f"The last message is not committed ({error}) and will be delivered again")
-                if isinstance(error, CommitFailedError):
-                    finished = {}  # the partition went to another worker, which gets the message again
+                if not error.retriable:
+                    finished = {}  # out of the group: poll() joins again, and the message comes again
                 print(f"No success with {BOOTSTRAP_SERVERS} ({error}), trying again. Is it up?", file=sys.stderr)
                 sleep(1)
                 continue
