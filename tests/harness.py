@@ -103,7 +103,10 @@ class Script:
         """Wait for count lines of output that the regular expression matches; returns the time of the last of them."""
 
         def times():
-            return [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
+            has_ended = not any(reader.is_alive() for reader in self._readers)
+            found = [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
+            assert found or not has_ended, f"ended before {count} x {pattern!r}\n{self}"
+            return found
 
         return wait_until(times, seconds, f"{count} x {pattern!r}", self.__str__)[0]
 

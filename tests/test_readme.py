@@ -154,7 +154,7 @@ def pkill(number, pattern, port):
     hit = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it may have ended
-            if pattern in " ".join(process.cmdline()) and process.environ()["BOOTSTRAP_SERVERS"] == f"localhost:{port}":
+            if pattern in " ".join(process.cmdline()) and process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{port}":
                 process.send_signal(number)
                 hit.append(process)
     assert hit, f"nothing runs that {pattern} matches"
