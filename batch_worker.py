@@ -168,7 +168,7 @@ def process_messages(messages):
             emails.append(email)
         else:
             place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
-            say(f"skipped what is no email address: {place}", sys.stderr)
+            say(f"skipping what is no email address: {place}", sys.stderr)
     if emails:
         say("processing message in queue buffer")
         say(f"sending email to user {emails}")
