@@ -86,7 +86,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 except KafkaError as error:
                     if not error.retriable:
                         self.to_commit = {}  # out of the group: poll() joins again, and these come again
-                    say(f"No success with {BOOTSTRAP_SERVERS} ({error}), trying again. Is it up?", sys.stderr)
+                    say(f"{type(error).__name__} with {BOOTSTRAP_SERVERS}, trying again. Is it up?", sys.stderr)
                     sleep(1)
         finally:
             self.consumer.close(timeout_ms=3000)  # calls on_partitions_revoked, then leaves the group
@@ -126,7 +126,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 await self.consumer.commit_async(self.to_commit)
                 self.committed()
             except KafkaError as error:
-                say(f"No success with {BOOTSTRAP_SERVERS} ({error}). Is it up?", sys.stderr)
+                say(f"{type(error).__name__} with {BOOTSTRAP_SERVERS}. Is it up?", sys.stderr)
                 if not error.retriable:
                     return
                 sleep(1)

@@ -91,10 +91,10 @@ def main():
                 if isinstance(error, (AuthorizationError, SaslAuthenticationFailedError)):
                     sys.exit(f"The broker refuses: {error}. Correct the permissions and start again")
                 if finished and is_shutting_down:
-                    sys.exit(f"The last message is not committed ({error}) and will be delivered again")
+                    sys.exit(f"The last message is not committed ({type(error).__name__}) and will be delivered again")
                 if not error.retriable:
                     finished = {}  # out of the group: poll() joins again, and the message comes again
-                print(f"No success with {BOOTSTRAP_SERVERS} ({error}), trying again. Is it up?", file=sys.stderr)
+                print(f"{type(error).__name__} with {BOOTSTRAP_SERVERS}, trying again. Is it up?", file=sys.stderr)
                 sleep(1)
                 continue
             for partition, [message] in polled.items():
