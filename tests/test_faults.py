@@ -342,7 +342,7 @@ def wrong_addresses(lab):
 @scenario("streaming_worker", "batch_worker")
 def topic_comes_later(lab, argument):
     service = lab.service(topic_exists=False)
-    worker = service.hire(argument)
+    worker = service.hire(argument, poll_ms=2)  # the join for the new topic outlasts a poll()
     service.wait_known(lambda: service.cluster.members(service.topic) == 1)
     service.create_topic()
     created = time.monotonic()
