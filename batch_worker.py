@@ -1,18 +1,15 @@
-"""Handles sign-ups in batches: a child thread fills a buffer, the main thread drains it every five seconds."""
+"""Handles sign-ups in batches, at least once each: one thread fills a buffer, the other one empties it."""
 
 import os
 import signal
 import sys
 import threading
-from queue import Empty, Queue
+from contextlib import suppress
+from queue import Queue
 from time import monotonic, sleep
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
-
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
-from kafka.structs import MemberState
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError, RetriableError
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
@@ -29,18 +26,17 @@ def exit_gracefully(signum, frame):
     is_shutting_down = True
 
 
-def say(line, file=None):
-    print(f"{line}\n", end="", file=file, flush=True)  # in one piece: two threads write to the same terminal
+class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
+    """The child thread: pulls messages into the buffer, commits them when the main thread has handled them.
+    The on_... methods run on a thread of kafka-python's, but only while this one waits for it in poll()."""
 
-
-def connect():
-    """A consumer, or the end of the program with a line that says why there is none."""
-    for server in BOOTSTRAP_SERVERS.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            sys.exit(f"BOOTSTRAP_SERVERS: {server!r} is no address. Write it like localhost:9092")
-    try:
-        return KafkaConsumer(
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.emails = Queue()  # the buffer: for each poll() that brought messages, a list of addresses
+        self.batch_is_due = threading.Event()  # main() waits for it
+        self.uncommitted = 0  # how many messages were pulled since the last commit
+        self.failure = None  # why this thread has ended, if it wasn't asked to
+        self.kafka = KafkaConsumer(
             group_id=GROUP_ID,
             bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
             bootstrap_timeout_ms=20_000,
@@ -50,169 +46,112 @@ def connect():
             auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
-    except (KafkaError, ValueError) as error:
-        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or set BOOTSTRAP_SERVERS to its address")
-
-
-class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """Pulls messages into the buffer, and commits the offsets of the batches that the main thread has finished.
-
-    Only this thread touches the KafkaConsumer, which is not thread-safe.
-    """
-
-    def __init__(self, consumer, emails):
-        super().__init__(daemon=True)
-        self.consumer = consumer
-        self.emails = emails
-        self.drain = threading.Event()  # asks the main thread to drain the buffer now
-        self.finished = Queue()  # what the main thread hands back: the offsets of each finished batch
-        self.to_commit = {}
-        self.pulled = {}  # partition -> the offset to commit when all that was pulled from it is finished
-        self.abandoned = False  # set by the main thread when it will finish nothing more
 
     def run(self):
-        self.consumer.subscribe([TOPIC], listener=self)
         try:
+            self.kafka.subscribe([TOPIC], listener=self)
             while not is_shutting_down:
-                try:
-                    self.collect(0.1 if self.emails.full() else 0)
-                    if self.to_commit:
-                        self.consumer.commit(self.to_commit, timeout_ms=4000)
-                        self.committed()
-                    self.pull()
-                except (AuthorizationError, SaslAuthenticationFailedError) as error:
-                    say(f"The broker refuses: {error}. Correct the permissions and start again", sys.stderr)
-                    break
-                except KafkaError as error:
-                    if not error.retriable:
-                        self.to_commit = {}  # out of the group: poll() joins again, and these come again
-                    say(f"{type(error).__name__} with {BOOTSTRAP_SERVERS}, trying again. Is it up?", sys.stderr)
-                    sleep(1)
-        finally:
-            self.consumer.close(timeout_ms=3000)  # calls on_partitions_revoked, then leaves the group
+                self.fill_buffer()
+                self.finish_batch()
+        except Exception as error:
+            self.failure = f"Ended by {error!r}. A batch that is not committed will be delivered again"
+        self.kafka.close(timeout_ms=3000)
 
-    def pull(self):
-        if self.consumer.group_metadata().state != MemberState.STABLE:
-            self.consumer._coordinator.request_rejoin()  # kafka-python forgets a join that outlasts one poll()
-        room = self.emails.maxsize - self.emails.qsize()
-        polled = self.consumer.poll(timeout_ms=200, max_records=room) if room else {}
-        for partition, messages in polled.items():
-            say(f"received {len(messages)} messages, inserting into the queue buffer")
-            with self.emails.mutex:  # once for all of them; put() would lock it for each
-                self.emails.queue.extend(messages)
-            self.pulled[partition] = OffsetAndMetadata(messages[-1].offset + 1, "", -1)
-        if self.emails.full():
-            self.drain.set()
+    def fill_buffer(self):
+        """Pull messages for BATCH_SECONDS, or until the buffer is full, or until the flag is set."""
+        end = monotonic() + BATCH_SECONDS
+        while monotonic() < end and self.uncommitted < BUFFER_SIZE and not is_shutting_down:
+            if self.kafka.group_metadata().state.name != "STABLE":  # a join that outlasts poll() is forgotten
+                self.kafka._coordinator.request_rejoin()  # by kafka-python 3.0.12; nothing public mends it
+            try:
+                polled = self.kafka.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.uncommitted)
+            except RetriableError:
+                continue  # the broker went away: knock again
+            messages = [message for partition in polled.values() for message in partition]
+            if count := len(messages):
+                print(f"received {count} message{'s' if count > 1 else ''}, inserting into the queue buffer")
+                self.emails.put([email for message in messages if (email := email_in(message))])
+                self.uncommitted += count
 
-    def collect(self, seconds):
-        """Take the offsets of a finished batch, if there is one within that time."""
-        try:
-            offsets = self.finished.get(timeout=seconds)
-        except Empty:
-            return
-        self.to_commit.update((partition, offset) for partition, offset in offsets.items() if partition in self.pulled)
+    def have_batch_handled(self):
+        self.batch_is_due.set()  # wakes main(), which calls process_messages()
+        self.emails.join()  # waits until that has called task_done() for all that is in the buffer
 
-    def committed(self):
-        self.pulled = dict(self.pulled.items() - self.to_commit.items())
-        self.to_commit = {}
+    def finish_batch(self):
+        """Have the batch handled, and commit it. If we die before the commit, it is delivered again."""
+        while self.uncommitted:
+            self.have_batch_handled()
+            try:
+                self.kafka.commit(timeout_ms=4000)  # commits all that poll() has returned
+                self.uncommitted = 0
+            except (CommitFailedError, RebalanceInProgressError, RetriableError) as error:
+                if is_shutting_down:
+                    raise
+                print(f"Cannot commit ({error}), trying again. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+                if not error.retriable:
+                    self.uncommitted = 0  # the group went on without us, and delivers this batch again
 
     async def on_partitions_revoked(self, revoked):
-        """Before partitions go to another worker, or this one ends: finish what was pulled from them, and commit it."""
-        while self.pulled:
-            self.drain.set()
-            self.collect(0.1)
-            try:
-                await self.consumer.commit_async({})  # commits nothing: lets heartbeats pass, finds the coordinator
-                await self.consumer.commit_async(self.to_commit)
-                self.committed()
-            except KafkaError as error:
-                say(f"{type(error).__name__} with {BOOTSTRAP_SERVERS}. Is it up?", sys.stderr)
-                if not error.retriable:
-                    return
-                sleep(1)
-            if self.abandoned:
-                return
-
-    async def on_partitions_assigned(self, assigned):
-        """Reading goes on after what is committed. What could not be committed comes again, so forget it."""
-        take_all(self.emails)
-        self.pulled, self.to_commit = {}, {}
+        """Other workers may get our partitions: finish what was pulled from them, or they will repeat it."""
+        if self.uncommitted and not self.failure:
+            self.have_batch_handled()
+            with suppress(KafkaError):  # if one left this method, kafka-python would never join again
+                await self.kafka.commit_async()
+                self.uncommitted = 0
 
     async def on_partitions_lost(self, lost):
-        """The group has given them to another worker already: nothing can be committed any more."""
-        if not is_shutting_down:  # at the end, main() reports it
-            await self.on_partitions_assigned(lost)
+        """The group took us for dead, other workers have our partitions: leave them what is in the buffer."""
+        self.emails, self.uncommitted = Queue(), 0
 
-
-def take_all(emails):
-    with emails.mutex:  # once; get() would lock it for every message
-        messages = list(emails.queue)
-        emails.queue.clear()
-    return messages
+    async def on_partitions_assigned(self, assigned): ...  # a listener must have it
 
 
 def email_in(message):
-    """The email address that a message carries, or None."""
-    try:
-        email = (message.value or b"").decode()
-    except UnicodeDecodeError:
-        return None
-    return email if "@" in email and email.isprintable() else None  # no control characters for the terminal
+    """The email address that a message carries. Anything else is reported, and gives None."""
+    email = (message.value or b"").decode(errors="surrogateescape")  # what is not UTF-8 becomes unprintable
+    if "@" in email and len(email) <= 254 and email.isprintable():
+        return email
+    place = f"{TOPIC}, partition {message.partition}, offset {message.offset}"
+    print(f"skipping what is no email address: {place}", file=sys.stderr)
 
 
-def process_messages(messages):
-    """Handle a batch. Returns what to commit then: partition -> the offset after its last message."""
-    emails = []
-    for message in messages:
-        if email := email_in(message):
-            emails.append(email)
-        else:
-            place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
-            say(f"skipping what is no email address: {place}", sys.stderr)
-    if emails:
-        say("processing message in queue buffer")
-        say(f"sending email to user {emails}")
+def process_messages(emails):
+    """Handle all that is in the buffer as one batch."""
+    entries = [emails.get() for _ in range(emails.qsize())]
+    batch = [email for entry in entries for email in entry]
+    if batch:
+        print("processing message in queue buffer")
+        print(f"sending email to user {batch}")
         sleep(WORK_SECONDS)
-        say(f"updating status to Waiting Confirmation for users {emails}")
+        print(f"updating status to Waiting Confirmation for users {batch}")
         sleep(WORK_SECONDS)
-        say("finished processing messages")
-    last = {(message.topic, message.partition): message.offset for message in messages}
-    return {TopicPartition(*place): OffsetAndMetadata(offset + 1, "", -1) for place, offset in last.items()}
+        print("finished processing messages")
+    for _ in entries:
+        emails.task_done()  # with the last of them have_batch_handled() goes on, and the batch is committed
 
 
 def main():
-    global is_shutting_down
-    emails = Queue(maxsize=BUFFER_SIZE)
-    consumer = Consumer(connect(), emails)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
+    try:
+        consumer = Consumer()
+    except (KafkaError, ValueError) as error:
+        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or correct BOOTSTRAP_SERVERS")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that cannot show every address
-    say("starting batch consumer worker")
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # each line at once, in a pipe too
+    print("starting batch consumer worker")
     consumer.start()
-
-    busy = monotonic()
-    due = busy + BATCH_SECONDS
-    try:
-        while consumer.is_alive() and monotonic() < busy + 6:  # a broker that is gone delays the end by 6 s at most
-            if consumer.drain.wait(0.1) or monotonic() >= due:
-                consumer.drain.clear()
-                if messages := take_all(emails):
-                    consumer.finished.put(process_messages(messages))
-                    busy = monotonic()
-                due = monotonic() + BATCH_SECONDS
-            if not is_shutting_down:
-                busy = monotonic()
-        asked = is_shutting_down
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        is_shutting_down = consumer.abandoned = True
-        consumer.join(timeout=1)
-    if consumer.pulled:
-        sys.exit("The last batch is not committed and will be delivered again")
-    if not asked:
-        sys.exit("The consumer thread has died")
-    say("End of the program. I was killed gracefully")
+    waited = 0  # tenths of a second since the signal, without those of the work
+    while consumer.is_alive() and waited < 90:  # a broker that does not answer delays the end no longer
+        waited = waited + 1 if is_shutting_down else 0
+        if consumer.batch_is_due.wait(0.1):
+            consumer.batch_is_due.clear()
+            process_messages(consumer.emails)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if consumer.failure or consumer.is_alive():
+        sys.exit(consumer.failure or "No answer from the broker. The last batch will be delivered again")
+    print("End of the program. I was killed gracefully")
 
 
 if __name__ == "__main__":
