@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError, RetriableError
+from kafka.structs import MemberState
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
@@ -61,8 +62,8 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Pull messages for BATCH_SECONDS, or until the buffer is full, or until the flag is set."""
         end = monotonic() + BATCH_SECONDS
         while monotonic() < end and self.uncommitted < BUFFER_SIZE and not is_shutting_down:
-            if self.kafka.group_metadata().state.name != "STABLE":  # a join that outlasts poll() is forgotten
-                self.kafka._coordinator.request_rejoin()  # by kafka-python 3.0.12; nothing public mends it
+            if self.kafka.group_metadata().state != MemberState.STABLE:  # a join that outlasts a poll() is
+                self.kafka._coordinator.request_rejoin()  # forgotten by kafka-python 3.0.12; nothing public mends it
             try:
                 polled = self.kafka.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.uncommitted)
             except RetriableError:

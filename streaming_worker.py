@@ -7,6 +7,7 @@ from time import sleep
 
 from kafka import KafkaConsumer
 from kafka.errors import CommitFailedError, KafkaError, RetriableError
+from kafka.structs import MemberState
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
@@ -70,8 +71,8 @@ def main():
     print("starting streaming consumer worker")
     try:
         while not is_shutting_down:
-            if consumer.group_metadata().state.name != "STABLE":  # a join that outlasts poll() is forgotten
-                consumer._coordinator.request_rejoin()  # by kafka-python 3.0.12; nothing public mends it
+            if consumer.group_metadata().state != MemberState.STABLE:  # a join that outlasts a poll() is
+                consumer._coordinator.request_rejoin()  # forgotten by kafka-python 3.0.12; nothing public mends it
             try:
                 polled = consumer.poll(timeout_ms=500)
             except RetriableError:
