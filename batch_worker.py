@@ -62,8 +62,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Pull messages for BATCH_SECONDS, or until the buffer is full, or until the flag is set."""
         end = monotonic() + BATCH_SECONDS
         while monotonic() < end and self.uncommitted < BUFFER_SIZE and not is_shutting_down:
-            if self.kafka.group_metadata().state != MemberState.STABLE:  # a join that outlasts a poll() is
-                self.kafka._coordinator.request_rejoin()  # forgotten by kafka-python 3.0.12; nothing public mends it
+            # kafka-python 3.0.12 forgets a join that outlasts one poll(), and nothing public mends that
+            if self.kafka.group_metadata().state != MemberState.STABLE:
+                self.kafka._coordinator.request_rejoin()
             try:
                 polled = self.kafka.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.uncommitted)
             except RetriableError:

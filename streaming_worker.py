@@ -71,8 +71,9 @@ def main():
     print("starting streaming consumer worker")
     try:
         while not is_shutting_down:
-            if consumer.group_metadata().state != MemberState.STABLE:  # a join that outlasts a poll() is
-                consumer._coordinator.request_rejoin()  # forgotten by kafka-python 3.0.12; nothing public mends it
+            # kafka-python 3.0.12 forgets a join that outlasts one poll(), and nothing public mends that
+            if consumer.group_metadata().state != MemberState.STABLE:
+                consumer._coordinator.request_rejoin()
             try:
                 polled = consumer.poll(timeout_ms=500)
             except RetriableError:
