@@ -18,7 +18,6 @@ GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
-
 is_shutting_down = False
 
 
@@ -28,13 +27,12 @@ def exit_gracefully(signum, frame):
 
 
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """The child thread: pulls messages into the buffer, commits them when the main thread has handled them.
-    The on_... methods run on a thread of kafka-python's, but only while this one waits for it in poll()."""
+    """The child thread: pulls messages into the buffer, commits them when main() has handled them."""
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.emails = Queue()  # the buffer: for each poll() that brought messages, a list of addresses
-        self.batch_is_due = threading.Event()  # main() waits for it
+        self.emails = Queue()  # the buffer; each entry is a list: the addresses that one poll() has brought
+        self.batch_is_due = threading.Event()  # wakes main()
         self.uncommitted = 0  # how many messages were pulled since the last commit
         self.failure = None  # why this thread has ended, if it wasn't asked to
         self.kafka = KafkaConsumer(
@@ -51,7 +49,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def run(self):
         try:
             self.kafka.subscribe([TOPIC], listener=self)
-            while not is_shutting_down:
+            while self.uncommitted or not is_shutting_down:
                 self.fill_buffer()
                 self.finish_batch()
         except Exception as error:
@@ -62,7 +60,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Pull messages for BATCH_SECONDS, or until the buffer is full, or until the flag is set."""
         end = monotonic() + BATCH_SECONDS
         while monotonic() < end and self.uncommitted < BUFFER_SIZE and not is_shutting_down:
-            # kafka-python 3.0.12 forgets a join that outlasts one poll(), and nothing public mends that
+            # kafka-python 3.0.12 can forget that it is joining the group; only this private call reminds it
             if self.kafka.group_metadata().state != MemberState.STABLE:
                 self.kafka._coordinator.request_rejoin()
             try:
@@ -77,22 +75,24 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def have_batch_handled(self):
         self.batch_is_due.set()  # wakes main(), which calls process_messages()
-        self.emails.join()  # waits until that has called task_done() for all that is in the buffer
+        self.emails.join()  # waits until all that was in the buffer is handled: task_done()
 
     def finish_batch(self):
         """Have the batch handled, and commit it. If we die before the commit, it is delivered again."""
         while self.uncommitted:
-            self.have_batch_handled()
+            self.have_batch_handled()  # when a commit is tried again, there is nothing left to do here
             try:
                 self.kafka.commit(timeout_ms=4000)  # commits all that poll() has returned
                 self.uncommitted = 0
             except (CommitFailedError, RebalanceInProgressError, RetriableError) as error:
                 if is_shutting_down:
-                    raise
-                print(f"Cannot commit ({error}), trying again. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-                if not error.retriable:
-                    self.uncommitted = 0  # the group went on without us, and delivers this batch again
+                    raise  # to run(), for main() to say so
+                print(f"Cannot commit ({error}), going on. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+                if not error.retriable:  # first, poll() has to join the group again
+                    self.uncommitted = 1  # then, commit what is still ours; the rest is delivered again
+                    return
 
+    # A thread of kafka-python's calls these, but only while the child waits for it in poll(), or in close().
     async def on_partitions_revoked(self, revoked):
         """Other workers may get our partitions: finish what was pulled from them, or they will repeat it."""
         if self.uncommitted and not self.failure:
@@ -102,7 +102,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.uncommitted = 0
 
     async def on_partitions_lost(self, lost):
-        """The group took us for dead, other workers have our partitions: leave them what is in the buffer."""
+        """The group took us for dead: what was pulled is delivered again, to others. So drop the buffer."""
         self.emails, self.uncommitted = Queue(), 0
 
     async def on_partitions_assigned(self, assigned): ...  # a listener must have it
@@ -111,7 +111,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 def email_in(message):
     """The email address that a message carries. Anything else is reported, and gives None."""
     email = (message.value or b"").decode(errors="surrogateescape")  # what is not UTF-8 becomes unprintable
-    if "@" in email and len(email) <= 254 and email.isprintable():
+    if "@" in email and len(email) <= 254 and email.isprintable():  # 254: the longest that SMTP takes
         return email
     place = f"{TOPIC}, partition {message.partition}, offset {message.offset}"
     print(f"skipping what is no email address: {place}", file=sys.stderr)
@@ -135,24 +135,24 @@ def process_messages(emails):
 def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
     try:
-        consumer = Consumer()
+        child = Consumer()
     except (KafkaError, ValueError) as error:
         sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or correct BOOTSTRAP_SERVERS")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # each line at once, in a pipe too
     print("starting batch consumer worker")
-    consumer.start()
-    waited = 0  # tenths of a second since the signal, without those of the work
-    while consumer.is_alive() and waited < 90:  # a broker that does not answer delays the end no longer
-        waited = waited + 1 if is_shutting_down else 0
-        if consumer.batch_is_due.wait(0.1):
-            consumer.batch_is_due.clear()
-            process_messages(consumer.emails)
+    child.start()
+    waited = 0  # seconds since the signal, without those of the work
+    while child.is_alive() and waited < 9:  # a broker that does not answer delays the end no longer
+        waited = waited + 0.1 if is_shutting_down else 0
+        if child.batch_is_due.wait(0.1):
+            child.batch_is_due.clear()
+            process_messages(child.emails)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if consumer.failure or consumer.is_alive():
-        sys.exit(consumer.failure or "No answer from the broker. The last batch will be delivered again")
+    if child.failure or child.is_alive():
+        sys.exit(child.failure or "No answer from the broker. The last batch will be delivered again")
     print("End of the program. I was killed gracefully")
 
 

@@ -13,7 +13,6 @@ BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
-
 is_shutting_down = False
 
 
@@ -24,7 +23,7 @@ def graceful_exit(signum, frame):
 
 def process_message(message):
     email = (message.value or b"").decode(errors="surrogateescape")  # what is not UTF-8 becomes unprintable
-    if "@" not in email or len(email) > 254 or not email.isprintable():
+    if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: the longest that SMTP takes
         place = f"{TOPIC}, partition {message.partition}, offset {message.offset}"
         print(f"skipping what is no email address: {place}", file=sys.stderr)
         return
@@ -39,13 +38,13 @@ def commit(consumer):
     """Commit what poll() has returned, the finished message. If we die before that, it is delivered again."""
     while True:
         try:
-            return consumer.commit(timeout_ms=4000)
+            return consumer.commit(timeout_ms=4000)  # with close(), less than 10 s after the signal
         except (CommitFailedError, RetriableError) as error:
             if is_shutting_down:
-                raise
-            print(f"Cannot commit ({error}), trying again. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+                raise  # main() says so, and exits with code 1
+            print(f"Cannot commit ({error}), going on. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             if isinstance(error, CommitFailedError):
-                return  # the group took us for dead: poll() joins it again, and gets the message again
+                return  # the group took us for dead: poll() joins it, and the message is delivered again
 
 
 def main():
@@ -61,7 +60,7 @@ def main():
             session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
             auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
             enable_auto_commit=False,  # commit() when a message is finished, not when a timer says so
-            max_poll_records=1,  # so that commit() is for one message, as is the limit max_poll_interval_ms
+            max_poll_records=1,  # one message: commit() is for it alone, and so is max_poll_interval_ms
         )
     except (KafkaError, ValueError) as error:
         sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or correct BOOTSTRAP_SERVERS")
@@ -71,14 +70,14 @@ def main():
     print("starting streaming consumer worker")
     try:
         while not is_shutting_down:
-            # kafka-python 3.0.12 forgets a join that outlasts one poll(), and nothing public mends that
+            # kafka-python 3.0.12 can forget that it is joining the group; only this private call reminds it
             if consumer.group_metadata().state != MemberState.STABLE:
                 consumer._coordinator.request_rejoin()
             try:
                 polled = consumer.poll(timeout_ms=500)
             except RetriableError:
                 continue  # the broker went away: knock again
-            for [message] in polled.values():
+            for [message] in polled.values():  # nothing, or one partition with one message
                 process_message(message)
                 commit(consumer)
     except KafkaError as error:
