@@ -5,36 +5,61 @@ import signal
 
 import pytest
 from broker import Broker
-from harness import Cluster, Script
+from harness import Cluster, Script, Service
 
 EXTERNAL = os.environ.get("BOOTSTRAP_SERVERS")
+CHAPTERS = "compose scripts producer streaming_worker batch_worker promises broker readme soak".split()
+ACCESS_CONTROL = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
+
+
+def pytest_collection_modifyitems(config, items):
+    """The tests are listed in the contract's order. The longest stand last, so it is reversed for running."""
+    items.sort(key=lambda item: CHAPTERS.index(item.path.stem.removeprefix("test_")))
+    if hasattr(config, "workerinput"):
+        items.reverse()
 
 
 @pytest.fixture(scope="session")
-def address():
-    """The address of the broker that most tests share."""
+def embedded():
+    """The broker of this worker of pytest-xdist, which runs one test after the other. None if there is another one."""
     if EXTERNAL:
-        yield EXTERNAL
-    else:
-        with Broker() as broker:
-            yield broker.address
+        yield None
+        return
+    broker = Broker()
+    with (broker.directory / "server.properties").open("a") as properties:
+        properties.write(ACCESS_CONTROL)  # for the tests in which it refuses something
+    with broker:
+        yield broker
+
+
+@pytest.fixture
+def address(embedded):
+    return EXTERNAL or embedded.address
 
 
 @pytest.fixture
 def cluster(address):
-    """The shared broker. What a test makes on it is removed."""
+    """What a test makes on the broker is removed."""
     cluster = Cluster(address)
     yield cluster
     cluster.delete_topics()
 
 
 @pytest.fixture
-def own_broker():
-    """A broker of the test's own: empty, and free to be killed, frozen and started again."""
+def broker(embedded, cluster):
+    """The broker, for a test that kills or freezes it. It serves again when the test is over."""
     if EXTERNAL:
-        pytest.skip("needs a broker of its own, to stop it or to have its topics to itself; BOOTSTRAP_SERVERS is set")
-    with Broker() as broker:
-        yield broker
+        pytest.skip(
+            "needs the embedded broker, to stop it or to have its topics to itself; BOOTSTRAP_SERVERS is set"
+        )
+    yield embedded
+    if embedded.process.poll() is None:
+        embedded.thaw()
+    else:
+        embedded.start()
 
 
 @pytest.fixture
@@ -61,6 +86,18 @@ def topic(cluster):
 def work(start, address, topic):
     """work(name, **settings) runs a worker on the test's topic, in the test's group."""
     return lambda name, **settings: start(name, address, TOPIC=topic, GROUP_ID=topic, **settings)
+
+
+@pytest.fixture
+def service(start, cluster):
+    """service(**settings) is a Service with a new topic and a new group."""
+    return lambda **settings: Service(start, cluster, **settings)
+
+
+@pytest.fixture(params=["streaming_worker", "batch_worker"])
+def worker(request):
+    """A test that asks for this runs with each of the two workers."""
+    return request.param
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

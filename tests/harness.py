@@ -9,12 +9,15 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 from broker import suspend
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import CoordinatorNotAvailableError, UnknownTopicOrPartitionError
+from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError
 
 ROOT = Path(__file__).parent.parent
 GOODBYE = "End of the program. I was killed gracefully"
@@ -93,7 +96,8 @@ class Script:
         return [line for _, line in list(self.errors)]
 
     def __str__(self):
-        everything = sorted([(at, "out", line) for at, line in self.lines] + [(at, "ERR", line) for at, line in self.errors])
+        pipes = (("out", self.lines), ("ERR", self.errors))
+        everything = sorted((at, kind, line) for kind, lines in pipes for at, line in list(lines))
         shown = [f"{at - self.started:7.2f} {kind} {line[:300]}" for at, kind, line in everything]
         if len(shown) > 120:
             shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
@@ -188,10 +192,8 @@ class Cluster:
         """Delete every topic made by create_topic or named in topics."""
         with KafkaAdminClient(**self.settings) as admin:
             for topic in self.topics:
-                try:
+                with suppress(UnknownTopicOrPartitionError):
                     admin.delete_topics([topic])
-                except UnknownTopicOrPartitionError:
-                    pass
 
     def publish(self, topic, values, partitions=1):
         """Store the values (str or bytes; None is a message without value), in turn on each partition."""
@@ -209,8 +211,12 @@ class Cluster:
 
     def stored(self, topic):
         """All messages of the topic, partition by partition."""
-        with KafkaConsumer(**self.settings, auto_offset_reset="earliest", enable_auto_commit=False) as consumer:
-            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        with KafkaConsumer(
+            **self.settings, auto_offset_reset="earliest", enable_auto_commit=False
+        ) as consumer:
+            partitions = [
+                TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))
+            ]
             consumer.assign(partitions)
             consumer.seek_to_beginning(*partitions)
             ends = consumer.end_offsets(partitions)
@@ -243,3 +249,100 @@ class Cluster:
                 return len(admin.describe_groups([group])[group]["members"])
             except CoordinatorNotAvailableError:  # the broker has never had a group yet
                 return 0
+
+
+class Service:
+    """Workers on a topic and in a group of their own, and what was published for them.
+
+    start: as the fixture of this name. settings: of its workers, whose work is short if nothing else is said.
+    """
+
+    def __init__(self, start, cluster, partitions=1, topic_exists=True, **settings):
+        self.start = start
+        self.cluster = cluster
+        self.partitions = partitions
+        self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
+        self.settings = {
+            "TOPIC": self.topic,
+            "GROUP_ID": self.topic,
+            "WORK_SECONDS": 0.05,
+            "BATCH_SECONDS": 0.5,
+            **settings,
+        }
+        self.sent, self.workers = [], []
+
+    def new_emails(self, count):
+        return [f"user{number}@gmail.com" for number in range(len(self.sent), len(self.sent) + count)]
+
+    def publish(self, count):
+        emails = self.new_emails(count)
+        self.cluster.publish(self.topic, emails, self.partitions)
+        self.sent += emails
+
+    @contextmanager
+    def traffic(self, per_second=10):
+        """So many sign-ups a second, as long as the block lasts."""
+        is_over = threading.Event()
+
+        def publish():
+            with KafkaProducer(**self.cluster.settings) as producer:
+                while not is_over.wait(1 / per_second):
+                    [email] = self.new_emails(1)
+                    producer.send(self.topic, email.encode(), partition=len(self.sent) % self.partitions).get(
+                        30
+                    )
+                    self.sent.append(email)
+
+        with ThreadPoolExecutor(1) as pool:
+            publisher = pool.submit(publish)
+            try:
+                yield
+            finally:
+                is_over.set()
+            publisher.result()
+
+    def hire(self, name, **settings):
+        self.workers.append(self.start(name, self.cluster.address, **{**self.settings, **settings}))
+        return self.workers[-1]
+
+    def lost(self):
+        return set(self.sent) - {email for worker in self.workers for email in worker.finished()}
+
+    def repeated(self):
+        """{email: how many times too often work on it was begun}"""
+        begun = Counter(email for worker in self.workers for email in worker.begun())
+        return {email: times - 1 for email, times in begun.items() if times > 1}
+
+    def story(self):
+        return "\n".join(map(str, self.workers))
+
+    def wait_until(self, condition, seconds=30, what="condition"):
+        """As wait_until(); a broker that is not ready yet does not answer what condition() asks it."""
+
+        def answer():
+            with suppress(KafkaError):
+                return condition()
+
+        return wait_until(answer, seconds, what, self.story)
+
+    def wait_handled(self, seconds=30):
+        self.wait_until(lambda: not self.lost(), seconds, f"all {len(self.sent)} are handled")
+
+    def committed(self):
+        """How many messages the group has committed."""
+        return sum(self.cluster.committed(self.topic, self.topic).values())
+
+    def wait_committed(self):
+        """Wait for all that is stored to be committed, be it an address or not."""
+        self.wait_until(lambda: self.cluster.lag(self.topic, self.topic) == 0, what="all are committed")
+
+    def wait_for_members(self, count=1):
+        self.wait_until(
+            lambda: self.cluster.members(self.topic) == count, what=f"{count} workers are in the group"
+        )
+
+    def check(self, repeated=0):
+        """Nothing is lost, no more than this is repeated, and nobody saw a traceback."""
+        assert not self.lost(), f"lost {self.lost()}\n{self.story()}"
+        assert sum(self.repeated().values()) <= repeated, f"repeated {self.repeated()}\n{self.story()}"
+        assert not any("Traceback" in line for worker in self.workers for line in worker.err), self.story()

@@ -34,7 +34,9 @@ def main():
 
         script.sleep = sleep
     elif getattr(script, "WORK_SECONDS", None) == 0:
-        script.sleep = lambda seconds: seconds and time.sleep(seconds)  # sleep(0) takes Linux 50 us; no work is no work
+        script.sleep = lambda seconds: (
+            seconds and time.sleep(seconds)
+        )  # sleep(0) takes Linux 50 us; no work is no work
     poll_ms = settings.pop("poll_ms", 0)
     if poll_ms:
 

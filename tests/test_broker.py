@@ -3,20 +3,19 @@
 import re
 import signal
 import socket
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from broker import Broker, BrokerError, free_port, is_free
 from conftest import EXTERNAL
-from harness import Cluster, hammer, wait_until
-from kafka import KafkaProducer
+from harness import hammer, wait_until
 
 pytestmark = pytest.mark.skipif(bool(EXTERNAL), reason="not about the broker that BOOTSTRAP_SERVERS names")
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
+needs_9092 = pytest.mark.xdist_group("port 9092")  # one after the other
 STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the terminal's window is closed
 
 
@@ -47,35 +46,15 @@ def children(program):
     return psutil.Process(program.process.pid).children(recursive=True)
 
 
-# As a class
+# As a class (that it can be killed and frozen, and goes on with its data, is seen in test_promises.py)
 
 
-def test_killed_or_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(own_broker):
-    cluster = Cluster(own_broker.address)
-    topic = cluster.create_topic()
-    values = []
-    for end in (own_broker.kill, own_broker.stop):
-        values.append(end.__name__.encode())
-        cluster.publish(topic, values[-1:])
-        end()
-        assert own_broker.process.poll() is not None and is_free(own_broker.port)
-        own_broker.start()
-        assert [message.value for message in cluster.stored(topic)] == values
-
-
-def test_frozen_it_answers_nothing_and_thawed_it_goes_on(own_broker):
-    cluster = Cluster(own_broker.address)
-    topic = cluster.create_topic()
-    with KafkaProducer(**cluster.settings) as producer:
-        producer.send(topic, b"before").get(30)
-        own_broker.freeze()
-        late = producer.send(topic, b"during")
-        socket.create_connection(("127.0.0.1", own_broker.port)).close()  # its port is open all the same
-        time.sleep(1)
-        assert not late.is_done
-        own_broker.thaw()
-        late.get(30)
-    assert [message.value for message in cluster.stored(topic)] == [b"before", b"during"]
+def test_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(broker, cluster, topic):
+    cluster.publish(topic, ["before"])
+    broker.stop()
+    assert broker.process.poll() is not None and is_free(broker.port)
+    broker.start()
+    assert [message.value for message in cluster.stored(topic)] == [b"before"]
 
 
 def test_it_goes_with_its_data_frozen_or_not(data):
@@ -102,11 +81,6 @@ def occupied():
         yield server.getsockname()[1]
 
 
-def test_a_port_in_use_is_one_clear_line(data, occupied):
-    assert re.match(rf"Port {occupied} is in use\.", trouble(Broker(port=occupied)))
-    assert [*data.iterdir()] == []
-
-
 def test_a_broker_that_dies_while_starting_is_one_clear_line(data, occupied):
     broker = Broker()
     properties = broker.directory / "server.properties"
@@ -128,7 +102,8 @@ def test_settings_that_kafka_rejects_are_one_clear_line(data):
 # As a program
 
 
-def test_the_program_serves_localhost_9092_until_ctrl_c(program, start, data, port_9092):
+@needs_9092
+def test_the_program_serves_localhost_9092_until_ctrl_c_however_often(program, start, data, port_9092):
     broker = program()
     broker.wait_for("serves", seconds=60)
     [java] = children(broker)
@@ -137,13 +112,14 @@ def test_the_program_serves_localhost_9092_until_ctrl_c(program, start, data, po
         script.wait_for("Published|starting")
         script.kill()
     assert [*data.iterdir()] != []
-    broker.signal(signal.SIGINT)
+    hammer(broker, [getattr(signal, name) for name in STOP_SIGNALS])
     assert broker.wait() == 0
     assert (broker.out, broker.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
     assert [*data.iterdir()] == []
 
 
+@needs_9092
 @pytest.mark.parametrize("name", STOP_SIGNALS)
 def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092, name):
     broker = program()
@@ -152,16 +128,6 @@ def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program,
     assert broker.wait() == 0
     assert (broker.out[-1], broker.err) == (STOPPED, [])
     assert [*data.iterdir()] == []
-
-
-def test_signals_again_and_again_change_nothing(program, data, port_9092):
-    broker = program()
-    broker.wait_for("serves", seconds=60)
-    [java] = children(broker)
-    hammer(broker, [getattr(signal, name) for name in STOP_SIGNALS])
-    assert broker.wait() == 0
-    assert (broker.out[-1], broker.err) == (STOPPED, [])
-    assert not java.is_running() and [*data.iterdir()] == []
 
 
 def test_ctrl_c_during_the_imports_ends_it_without_a_word(program, monkeypatch):
@@ -173,6 +139,7 @@ def test_ctrl_c_during_the_imports_ends_it_without_a_word(program, monkeypatch):
     assert broker.out == [] and not [line for line in broker.err if "Traceback" in line]
 
 
+@needs_9092
 def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092):
     broker = program()
     broker.wait_for("serves", seconds=60)
@@ -183,6 +150,7 @@ def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092
     assert [*data.iterdir()] == []
 
 
+@needs_9092
 def test_port_9092_in_use_is_one_clear_line(program, data):
     with socket.socket() as mine:
         if is_free(9092):
@@ -195,6 +163,7 @@ def test_port_9092_in_use_is_one_clear_line(program, data):
     assert [*data.iterdir()] == []
 
 
+@needs_9092
 def test_without_a_network_the_first_run_says_what_it_fetches_and_ends_with_one_clear_line(
     program, data, port_9092, tmp_path_factory, monkeypatch
 ):
@@ -210,5 +179,7 @@ def test_without_a_network_the_first_run_says_what_it_fetches_and_ends_with_one_
         broker.wait_for("fetching Apache Kafka: 44 MB, the first time only")
     assert broker.wait() == 1
     [line] = broker.err
-    assert line.startswith("Cannot fetch Apache Kafka (") and line.endswith("The first run needs the network.")
+    assert line.startswith("Cannot fetch Apache Kafka (") and line.endswith(
+        "The first run needs the network."
+    )
     assert [*data.iterdir()] == []

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.skipif("BOOTSTRAP_SERVERS" in os.environ, reason="the soak kills and freezes a broker of its own")
+@pytest.mark.skipif(
+    "BOOTSTRAP_SERVERS" in os.environ, reason="the soak kills and freezes a broker of its own"
+)
 def test_nothing_is_lost():
     command = [sys.executable, Path(__file__).with_name("soak.py"), "20", "--seed", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
