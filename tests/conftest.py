@@ -8,7 +8,17 @@ from broker import Broker
 from harness import Cluster, Script, Service
 
 EXTERNAL = os.environ.get("BOOTSTRAP_SERVERS")
-CHAPTERS = "compose scripts producer streaming_worker batch_worker promises broker readme soak".split()
+CHAPTERS = [
+    "test_compose",
+    "test_scripts",
+    "test_producer",
+    "test_streaming_worker",
+    "test_batch_worker",
+    "test_promises",
+    "test_broker",
+    "test_readme",
+    "test_soak",
+]
 ACCESS_CONTROL = """\
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
@@ -17,14 +27,14 @@ allow.everyone.if.no.acl.found=true
 
 def pytest_collection_modifyitems(config, items):
     """The tests are listed in the contract's order. The longest stand last, so it is reversed for running."""
-    items.sort(key=lambda item: CHAPTERS.index(item.path.stem.removeprefix("test_")))
+    items.sort(key=lambda item: CHAPTERS.index(item.path.stem))
     if hasattr(config, "workerinput"):
         items.reverse()
 
 
 @pytest.fixture(scope="session")
 def embedded():
-    """The broker of this worker of pytest-xdist, which runs one test after the other. None if there is another one."""
+    """The broker of this process of pytest-xdist's, which runs one test at a time."""
     if EXTERNAL:
         yield None
         return

@@ -24,7 +24,7 @@ GOODBYE = "End of the program. I was killed gracefully"
 
 
 def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
-    """Wait for condition() to be true and return its value; after so many seconds, AssertionError with shown()."""
+    """Wait for condition() to be true and return its value, so many seconds at most; a failure has shown()."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"
@@ -51,7 +51,7 @@ class Script:
     name: producer, streaming_worker or batch_worker.
     address: what BOOTSTRAP_SERVERS is set to; None leaves it unset.
     settings: as for run_script.py; without any, it is `python NAME.py` itself.
-    on_line: called with each line of output or error as it comes, on a thread, before the line is in lines or errors.
+    on_line: called on a thread with each line of output or error as it comes, before lines or errors has it.
     lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
     """
 
@@ -104,7 +104,7 @@ class Script:
         return "\n".join([f"--- {self.name}, exit code {self.process.poll()}", *shown])
 
     def wait_for(self, pattern, count=1, seconds=30):
-        """Wait for count lines of output that the regular expression matches; returns the time of the last of them."""
+        """Wait for so many lines of output that the expression matches; returns the last one's time."""
 
         def times():
             has_ended = not any(reader.is_alive() for reader in self._readers)

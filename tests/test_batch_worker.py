@@ -1,4 +1,4 @@
-"""The batch worker. What it has in common with the streaming worker is in test_scripts.py and test_promises.py."""
+"""The batch worker; what it shares with the streaming worker is in test_scripts.py and test_promises.py."""
 
 import signal
 import time
@@ -92,7 +92,7 @@ def test_each_batch_is_committed_also_while_traffic_never_pauses(service):
         for number in range(1, 9):
             finished_at = worker.wait_for("^finished", count=number)
             due = len(worker.finished(until=finished_at + 0.001))
-            job.wait_until(lambda: job.committed() >= due, 3, f"the commit of the first {due}")
+            job.wait_until(lambda due=due: job.committed() >= due, 3, f"the commit of the first {due}")
 
 
 def test_the_unchanged_scripts_pass_the_ten_signups_on(start, broker, cluster):

@@ -1,4 +1,4 @@
-"""The embedded broker: as the class that the tests use, and as the program that stands in for `docker compose up`."""
+"""The embedded broker: the class that the tests use, and the program that stands in for `docker compose up`."""
 
 import re
 import signal
@@ -21,7 +21,7 @@ STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the te
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """The folder in which a broker that the test starts, as class or program, makes the folder for its data."""
+    """The folder in which a broker that the test starts makes the folder for its data."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path

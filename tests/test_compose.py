@@ -1,6 +1,6 @@
-"""The files beside the scripts: docker-compose.yml as issue 3 wants it, requirements.txt, and nothing else at the top.
+"""The files beside the scripts: docker-compose.yml, requirements.txt, and nothing else at the top.
 
-No image can be pulled where this is developed, so the compose file is held to Redpanda's documentation, not run.
+No image can be pulled where this is developed: the compose file is only held to Redpanda's documentation.
 """
 
 import re

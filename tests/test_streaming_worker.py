@@ -1,4 +1,4 @@
-"""The streaming worker. What it has in common with the batch worker is in test_scripts.py and test_promises.py."""
+"""The streaming worker; what it shares with the batch worker is in test_scripts.py and test_promises.py."""
 
 import signal
 
