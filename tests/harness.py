@@ -24,7 +24,7 @@ GOODBYE = "End of the program. I was killed gracefully"
 
 
 def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
-    """Wait for condition() to be true and return its value, so many seconds at most; a failure has shown()."""
+    """Wait for condition() to be true and return its value. Fails with shown() after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"

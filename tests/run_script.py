@@ -1,10 +1,9 @@
 """Runs one of the three scripts with other values for its constants, which it reads when it uses them.
 
-    python tests/run_script.py batch_worker '{"TOPIC": "t1", "WORK_SECONDS": 0.05, "session_timeout_ms": 6000}'
+    python tests/run_script.py batch_worker '{"TOPIC": "t1", "BATCH_SECONDS": 1, "session_timeout_ms": 6000}'
 
 Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the N-th
-pretend step of the work raise; "poll_ms": N cuts each poll() short after N milliseconds. The script itself is not
-changed.
+pretend step of the work raise; "poll_ms": N cuts each poll() short after N ms. The script itself is not changed.
 """
 
 import importlib

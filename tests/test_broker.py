@@ -1,4 +1,4 @@
-"""The embedded broker: the class that the tests use, and the program that stands in for `docker compose up`."""
+"""The embedded broker: a class that the tests use, and a program in place of `docker compose up`."""
 
 import re
 import signal
