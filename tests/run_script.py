@@ -2,8 +2,9 @@
 
     python tests/run_script.py batch_worker '{"TOPIC": "t1", "BATCH_SECONDS": 1, "session_timeout_ms": 6000}'
 
-Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the N-th
-pretend step of the work raise; "poll_ms": N cuts each poll() short after N ms. The script itself is not changed.
+Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the
+N-th pretend step of the work raise; "poll_ms": N cuts each poll() short after N milliseconds.
+The script itself is not changed.
 """
 
 import importlib
