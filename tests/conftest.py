@@ -26,10 +26,11 @@ allow.everyone.if.no.acl.found=true
 
 
 def pytest_collection_modifyitems(config, items):
-    """The tests are listed in the contract's order. The longest stand last, so it is reversed for running."""
+    """The tests are listed in the contract's order, and run the other way: the longest stand last in it."""
     items.sort(key=lambda item: CHAPTERS.index(item.path.stem))
     if hasattr(config, "workerinput"):
         items.reverse()
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_a_broker_that_restarts_costs_time_and_no_message(start, broker, cluster
     assert stored(cluster, new_topic) == EMAILS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_a_message_that_is_not_stored_within_30_s_is_an_error(start, broker, cluster, new_topic, fault):
     producer = start("producer", broker.address, TOPIC=new_topic)

@@ -272,8 +272,8 @@ def test_broker_is_killed_and_comes_back(broker, service):
             job.check(allowed)
 
 
-# The broker is gone, or frozen with its socket open, when the signal comes: the process ends within 10 s of its
-# work in hand; if the last commit failed it says that this will be delivered again, and exits 1
+# The broker is gone, or frozen with its socket open, when the signal comes: it ends within 10 s of its work
+# in hand; if the last commit failed it says that this will be delivered again, and exits 1
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"], ids=["gone", "frozen"])
@@ -322,28 +322,30 @@ def test_broker_is_frozen_while_a_rebalance_waits_for_the_commit_when_the_signal
     stop(first, code=1)
 
 
-def deny(cluster, kind, name, operation):
-    """Have the broker refuse it to everybody from now on."""
+def refuse_reading(cluster, kind, name):
+    """The topic or the group may be looked at, and no longer read."""
+    rules = [(ACLOperation.READ, ACLPermissionType.DENY), (ACLOperation.DESCRIBE, ACLPermissionType.ALLOW)]
     with KafkaAdminClient(**cluster.settings) as admin:
-        acl = ACL("User:ANONYMOUS", "*", operation, ACLPermissionType.DENY, ResourcePattern(kind, name))
-        admin.create_acls([acl])
+        admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])
 
 
-REFUSALS = [(ResourceType.GROUP, "GroupAuthorization"), (ResourceType.TOPIC, "TopicAuthorization")]
-
-
-@pytest.mark.parametrize(("kind", "error"), REFUSALS, ids=["group", "topic"])
-def test_broker_refuses_what_it_has_allowed(broker, worker, service, kind, error):
+@pytest.mark.parametrize("kind", ["group", "topic"])
+@pytest.mark.parametrize("moment", ["from the start", "while at work"])
+def test_broker_refuses_to_be_read(broker, worker, service, kind, moment):
     job = service(WORK_SECONDS=0.3, BUFFER_SIZE=2)
     job.publish(6)
-    script = job.hire(worker)
-    script.wait_for(SENDING)
-    deny(job.cluster, kind, job.topic, ACLOperation.READ)
+    if moment == "while at work":
+        script = job.hire(worker)
+        script.wait_for(SENDING)
+    refuse_reading(job.cluster, ResourceType[kind.upper()], job.topic)
+    if moment == "from the start":
+        script = job.hire(worker)
+    error = f"{kind.capitalize()}Authorization"
     assert script.wait() == 1 and error in script.err[-1] and AGAIN in script.err[-1], script
     assert len(script.err) == 1 and GOODBYE not in script.out, script
 
 
-# No broker at start, a wrong address, a value that is no address: one line naming the address and what to do; at
+# No broker at start, a wrong address, a value that is no address: one line with the address and what to do; at
 # once for what kafka-python itself refuses, within 30 s for the rest; Ctrl+C while waiting ends it within 1 s
 
 

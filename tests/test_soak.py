@@ -22,5 +22,5 @@ def test_nothing_is_lost():
     assert done.stdout.startswith("seed 4, 20 s\n")
     assert table["sent"] == table["handled"] and min(table["sent"]) > 500
     assert table["lost"] == table["died by itself"] == [0, 0]
-    for fault in ("worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"):
-        assert max(table[fault]) > 0, fault
+    assert min(table["broker killed"] + table["broker frozen"]) > 0
+    assert sum(table["worker stopped"] + table["worker killed"] + table["worker frozen"]) > 0
