@@ -345,7 +345,7 @@ def test_broker_refuses_to_be_read(broker, worker, service, kind, moment):
     assert len(script.err) == 1 and GOODBYE not in script.out, script
 
 
-# No broker at start, a wrong address, a value that is no address: one line with the address and what to do; at
+# No broker at start, a wrong address, a value that is none: one line with the address and what to do, exit 1; at
 # once for what kafka-python itself refuses, within 30 s for the rest; Ctrl+C while waiting ends it within 1 s
 
 
