@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -345,8 +346,8 @@ def test_broker_refuses_to_be_read(broker, worker, service, kind, moment):
     assert len(script.err) == 1 and GOODBYE not in script.out, script
 
 
-# No broker at start, a wrong address, a value that is none: one line with the address and what to do, exit 1; at
-# once for what kafka-python itself refuses, within 30 s for the rest; Ctrl+C while waiting ends it within 1 s
+# No broker at start, a wrong address, no address: one line naming the address and what to do, exit 1; at once
+# for what kafka-python itself refuses, within 30 s for the rest; Ctrl+C while waiting ends it within 1 s
 
 
 @pytest.fixture(params=["producer", *WORKERS])
@@ -385,6 +386,16 @@ def test_no_broker_at_start_or_a_wrong_address(script, start, silent):
     processes = [start(script, address) for address in wrong]
     for process, address in zip(processes, wrong, strict=True):
         told(process, address, 30)
+
+
+def test_broker_that_is_away_is_looked_for_every_second(script, start, silent):
+    start(script, address_of(silent))
+    knocks = []
+    while not knocks or knocks[-1] < knocks[0] + 9:
+        connection, _ = silent.accept()
+        connection.close()
+        knocks.append(time.monotonic())
+    assert max(later - earlier for earlier, later in pairwise(knocks)) < 3
 
 
 def test_ctrl_c_while_waiting_for_a_broker(script, start, silent, stop_signal):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from harness import GOODBYE, ROOT, hammer, on_this_machine, wait_until
+from kafka import KafkaAdminClient
 
 SCRIPTS = ["producer", "streaming_worker", "batch_worker"]
 
@@ -87,6 +88,24 @@ def test_each_line_is_out_at_once_into_a_pipe_as_well(worker, work, cluster, top
     script = work(worker, WORK_SECONDS=0.5, BATCH_SECONDS=0.1)
     times = [script.wait_for(begin) for begin in ("sending", "updating", "finished")]
     assert times[1] - times[0] > 0.4 and times[2] - times[1] > 0.4, f"one of the steps takes 0.5 s\n{script}"
+
+
+def test_an_output_that_knows_ascii_only_stops_nobody(worker, work, cluster, topic, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    cluster.publish(topic, ["jürgen@example.com"])
+    script = work(worker, WORK_SECONDS=0.01, BATCH_SECONDS=0.1)
+    script.wait_for(r"sending email to .*j\\xfcrgen@example.com")
+    script.wait_for("finished")
+
+
+def test_partitions_that_are_added_are_found_within_ten_seconds(worker, work, cluster, topic):
+    script = work(worker, WORK_SECONDS=0.01, BATCH_SECONDS=0.1)
+    wait_until(lambda: cluster.members(topic), what="the worker is in its group", shown=script.__str__)
+    with KafkaAdminClient(**cluster.settings) as admin:
+        admin.create_partitions({topic: 2})
+    cluster.publish(topic, ["old@example.com", "new@example.com"], partitions=2)
+    script.wait_for("new@example.com", seconds=on_this_machine(12))
+    script.wait_for("old@example.com")
 
 
 def test_an_idle_worker_obeys_within_a_second_and_leaves_its_group(worker, work, cluster, topic, stop_signal):
