@@ -281,6 +281,7 @@ def test_broker_is_killed_and_comes_back(broker, service):
 def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     seconds = {"idle": 0.05, "trying again": 1, "in hand": 3}
     jobs = {(name, moment): service(WORK_SECONDS=seconds[moment]) for moment in seconds for name in WORKERS}
+    jobs["batch_worker", "in the buffer"] = service(BATCH_SECONDS=NEVER)
     for job in jobs.values():
         job.publish(3)
     for (name, moment), job in jobs.items():
@@ -291,7 +292,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     for (name, moment), job in jobs.items():
         if moment != "idle":
             job.hire(name)
-    together(lambda job: job.workers[0].wait_for(SENDING), list(jobs.values()))
+    together(lambda job: job.workers[0].wait_for("^sending|^received"), list(jobs.values()))
     getattr(broker, fault)()
 
     def end(case):
@@ -304,7 +305,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     broker.start() if fault == "kill" else broker.thaw()
     for (name, moment), job in jobs.items():
         if moment != "idle":
-            job.hire(name)
+            job.hire(name, BATCH_SECONDS=0.5)
     for (name, moment), job in jobs.items():
         job.wait_handled()
         job.check(repeated=0 if moment == "idle" else 1 if name == "streaming_worker" else 3)
@@ -357,14 +358,14 @@ def script(request):
 
 def told(process, address, seconds):
     assert process.wait(60) == 1 and process.out == [], process
-    assert time.monotonic() - process.started < on_this_machine(seconds), process
+    assert time.monotonic() - process.started < seconds, process
     [line] = process.err
     assert repr(address) in line and ("correct" in line or "Is it up?" in line), process
 
 
 @pytest.mark.parametrize("address", ["localhost:port", "localhost:"])
 def test_value_is_no_address(script, start, address):
-    told(start(script, address), address, 5)
+    told(start(script, address), address, 10)
 
 
 @pytest.fixture
