@@ -45,6 +45,7 @@ def test_worker_starts_before_the_topic_exists(worker, service):
     job = service(topic_exists=False)
     script = job.hire(worker, poll_ms=2)  # the join for the new topic outlasts a poll()
     job.wait_for_members(1)
+    time.sleep(1)  # a first join may take a while
     job.cluster.create_topic(job.topic)
     job.publish(3)
     job.wait_handled()
