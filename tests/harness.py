@@ -33,8 +33,8 @@ def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
 
 
 def on_this_machine(seconds):
-    """A time limit that holds on a machine of our own, stretched while others keep its processors busy."""
-    return seconds * max(1, os.getloadavg()[0] / os.cpu_count())
+    """A time limit that holds on a machine of our own; up to two seconds more while others keep it busy."""
+    return seconds + min(2, max(0, os.getloadavg()[0] / os.cpu_count() - 1))
 
 
 def emails_sent(line):

@@ -299,7 +299,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     def end(case):
         (_, moment), [script] = case, jobs[case].workers
         if moment == "trying again":
-            wait_until(lambda: "trying again" in "".join(script.err), 20, "a commit failed", script.__str__)
+            wait_until(lambda: "Cannot commit" in "".join(script.err), 20, "a commit failed", script.__str__)
         stop(script, code=0 if moment == "idle" else 1)
 
     together(end, list(jobs))
