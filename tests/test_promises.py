@@ -181,8 +181,13 @@ def test_work_is_slow(worker, service):
 # A worker joins or leaves while others run: nothing lost, nothing repeated
 
 
-def join_and_leave(job, names):
-    """One worker after the other joins; then all but the last leave."""
+@pytest.mark.parametrize(
+    "names",
+    [[WORKERS[0]] * 3, [WORKERS[1]] * 3, [*WORKERS, WORKERS[0]]],
+    ids=["streaming", "batch", "both"],
+)
+def test_worker_joins_or_leaves_while_others_run(names, service):
+    job = service(partitions=4, **SHORT_SESSION)
     with job.traffic():
         for name in names:
             job.hire(name).wait_for(SENDING, seconds=60)
@@ -193,16 +198,6 @@ def join_and_leave(job, names):
             job.wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last goes on")
     job.wait_handled(60)
     stop(last)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [[WORKERS[0]] * 3, [WORKERS[1]] * 3, [*WORKERS, WORKERS[0]]],
-    ids=["streaming", "batch", "both"],
-)
-def test_worker_joins_or_leaves_while_others_run(names, service):
-    job = service(partitions=4, **SHORT_SESSION)
-    join_and_leave(job, names)
     job.check()
     assert not any(script.err for script in job.workers), job.story()
 
@@ -212,11 +207,9 @@ def test_worker_joins_while_a_batch_takes_longer_than_the_session(service):
     job.publish(3)
     first = job.hire("batch_worker", BATCH_SECONDS=7)
     first.wait_for("^received")
-    job.hire(
-        "streaming_worker"
-    )  # the first learns of it within 3 s, works for 8, and is out of the group by then
+    job.hire("streaming_worker")  # the first learns of it within 3 s, works for 8 s, and is out of the group
     job.wait_until(
-        lambda: "RebalanceInProgress" in "".join(first.err), what="it cannot commit before it is back"
+        lambda: "RebalanceInProgress" in "".join(first.err), what="it joins again and cannot commit"
     )
     job.wait_handled()
     job.wait_committed()
