@@ -31,7 +31,7 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 
 # One node, so every replication factor is 1. No topic comes into being by itself (nor on Redpanda). A group
-# begins at once, without waiting 3 s for more members. A killed broker may come back after 3 s, not only after 9:
+# begins at once, without waiting 3 s for more members. A killed broker may come back after 3 s, not after 9:
 # so long its controller takes it for alive. https://kafka.apache.org/documentation/#brokerconfigs
 SERVER_PROPERTIES = """\
 process.roles=broker,controller
