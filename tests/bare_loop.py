@@ -1,4 +1,4 @@
-"""The loop of kafka-python that the benchmark compares the workers with; run_script.py sets what is in capitals.
+"""The loop with which the benchmark compares the workers; run_script.py sets what is in capitals.
 
 It says how many messages it has read: after the first poll(), and after each once there are COUNT of them.
 """

@@ -5,8 +5,8 @@
 
 On a broker of its own, with the workers' own code; pretend work takes no time where nothing else is said. The
 loop to compare with, bare_loop.py, reads the same messages as a process of its own, in turn with the worker,
-three times each; the table has medians and ranges. What a process prints goes into a pipe that is read at once;
-times are those at which its lines arrive. The exit code is 0 whether the bounds are met or not.
+three times each; the table has medians and ranges. What a process prints goes into a pipe that is read at
+once; times are those at which its lines arrive. The exit code is 0 whether the bounds are met or not.
 """
 
 import os
@@ -57,7 +57,7 @@ class Run(Script):
         return next(mark for mark in self.counts[word] if mark[1] >= count)
 
     def rate(self, first, last, count):
-        """Messages a second from its first line with one word until count of them are in lines with another."""
+        """Messages a second, from the first line with one word until count of them are in lines with another."""
         start, _ = self.when(first)
         end, messages = self.when(last, count)
         self.stop()
