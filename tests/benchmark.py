@@ -57,7 +57,7 @@ class Run(Script):
         return next(mark for mark in self.counts[word] if mark[1] >= count)
 
     def rate(self, first, last, count):
-        """Messages a second, from the first line with one word until count of them are in lines with another."""
+        """Messages a second, from its first line with one word until lines with another have named count."""
         start, _ = self.when(first)
         end, messages = self.when(last, count)
         self.stop()

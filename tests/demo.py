@@ -3,9 +3,9 @@
     python tests/demo.py
 
 It starts a broker of its own, or takes the one that BOOTSTRAP_SERVERS names; there it needs the group to
-itself, and leaves its thirty sign-ups in the topic. The exit code is 0 if no sign-up was lost or handled twice
-and every script exited as it should, 130 after Ctrl+C, 1 otherwise. There are no colours where NO_COLOR is set
-or the output is a file.
+itself, and leaves its thirty sign-ups in the topic. The exit code is 0 if no sign-up was lost or handled
+twice and every script exited as it should, 130 after Ctrl+C, 1 otherwise. There are no colours where NO_COLOR
+is set or the output is a file.
 """
 
 import contextlib
@@ -69,9 +69,10 @@ class Demo:
 
     def play_streaming(self):
         say(
-            "Streaming. Ten sign-ups; a worker handles each the moment it arrives. Ctrl+C comes in the middle of "
-            "the fourth, its email sent and its status not yet updated. Watch the worker finish that one before "
-            "it ends, and the restarted worker go on with the fifth. Idle at last, it gets a Ctrl+C too."
+            "Streaming. Ten sign-ups; a worker handles each the moment it arrives. Ctrl+C comes in the "
+            "middle of the fourth, its email sent and its status not yet updated. Watch the worker finish "
+            "that one before it ends, and the restarted worker go on with the fifth. Idle at last, it gets a "
+            "Ctrl+C too."
         )
         time.sleep(2)
         self.start("producer").wait_for("^Published")

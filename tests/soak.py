@@ -5,9 +5,11 @@
 Twenty messages a second for as many seconds as it is told, or longer until each kind of fault has come as
 often as the others, with some seconds between them; "both" runs three streaming and three batch workers side
 by side, on a topic and in a group of their own. It ends when all that was published is handled, and prints a
-table. A message that is begun again is counted with the last fault before that. "Behind a commit" are those
-that had been committed, as a worker had taken their partition over at a later message. No fault explains
-these; an old offset that kafka-python has kept does.
+table.
+
+A message that is begun again is counted with the fault that struck its worker since the first time, or else
+with the last fault of any kind. "Behind a commit" are those that had been committed, as a worker had taken
+their partition over at a later message: no fault explains these, an old offset that kafka-python kept does.
 
 Exit code 1: a message lost or not handled in time, a worker that died by itself, a traceback, or a worker
 that did not exit 0 when it was stopped with the broker up (0 or 1 with the broker away).
@@ -35,7 +37,7 @@ CATCH_UP_SECONDS = 30
 WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are found at work half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
-# What worker `before` had begun, `worker` began again: both by number, in the order in which they were hired.
+Fault = namedtuple("Fault", "at what worker")
 Repeat = namedtuple("Repeat", "at fault before worker is_behind_commit")
 
 
@@ -48,9 +50,10 @@ class Fleet:
         self.topic = cluster.create_topic(partitions=PARTITIONS)
         self.acknowledged = set()
         self.workers, self.running, self.frozen = [], [], {}
-        self.faults = [(time.monotonic(), "workers started")]
         self.ends = Counter()
         self.trouble = []
+        self.faults = []
+        self.note("workers started")
 
     def hire(self):
         worker = Script(
@@ -65,6 +68,9 @@ class Fleet:
         self.workers.append(worker)
         self.running.append(worker)
 
+    def note(self, what, worker=None):
+        self.faults.append(Fault(time.monotonic(), what, worker))
+
     def publish(self, producer, number):
         email = f"user{number}@gmail.com"
         future = producer.send(self.topic, email.encode(), partition=number % PARTITIONS)
@@ -72,13 +78,14 @@ class Fleet:
 
     def able(self):
         """The workers that have begun, and are not frozen nor just thawed."""
-        return [worker for worker in self.running if worker.out and worker not in self.frozen]
+        shaken = {fault.worker for fault in self.faults if fault.at > time.monotonic() - 3}
+        return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *shaken}]
 
     def strike(self, fault, chance):
         if not (able := self.able()):
             return
-        self.faults.append((time.monotonic(), fault))
         worker = chance.choice(able)
+        self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
             self.frozen[worker] = time.monotonic() + SESSION_SECONDS + 2
@@ -101,12 +108,12 @@ class Fleet:
             self.trouble.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
 
     def look_after(self):
-        """Thaw who has been frozen for long enough, and let him come to himself; replace who has gone."""
+        """Thaw who has been frozen for long enough; replace who has gone."""
         for worker, until in list(self.frozen.items()):
             if time.monotonic() > until:
-                worker.thaw()
-            if time.monotonic() > until + 3:
                 del self.frozen[worker]
+                self.note("worker thawed", worker)
+                worker.thaw()
         for worker in list(self.running):
             if worker.process.poll() is not None:
                 self.running.remove(worker)
@@ -125,23 +132,26 @@ class Fleet:
             return False
 
     def repeats(self):
-        begun = sorted(
-            (at, number, int(email.removeprefix("user").removesuffix("@gmail.com")))
-            for number, worker in enumerate(self.workers, 1)
+        begun = [
+            (at, worker, int(email.removeprefix("user").removesuffix("@gmail.com")))
+            for worker in self.workers
             for at, line in worker.lines
             for email in emails_sent(line)
-        )
+        ]
         repeats = []
-        last = {}  # message: who began it last
+        last = {}  # message: when and by whom it was begun last
         owner, committed = {}, Counter()  # of a partition: who began there last; what is below was committed
-        for at, worker, message in begun:
+        for at, worker, message in sorted(begun, key=lambda entry: entry[0]):
             partition = message % PARTITIONS
             if message in last:
-                fault = max(fault for fault in self.faults if fault[0] < at)
-                repeats.append(Repeat(at, fault, last[message], worker, message < committed[partition]))
+                first, before = last[message]
+                faults = [fault for fault in self.faults if fault.at < at]
+                its_own = [fault for fault in faults if fault.at > first and fault.worker == before]
+                fault = (its_own or faults)[-1]
+                repeats.append(Repeat(at, fault, before, worker, message < committed[partition]))
             if worker != owner.get(partition):  # it begins at the offset that the group has committed
                 committed[partition] = max(committed[partition], message)
-            last[message] = owner[partition] = worker
+            last[message], owner[partition] = (at, worker), worker
         return repeats
 
     def verdict(self):
@@ -153,8 +163,8 @@ class Fleet:
             if any("Traceback" in line for line in worker.err):
                 self.trouble.append(f"a traceback\n{worker}")
         repeats = self.repeats()
-        came = Counter(what for _, what in self.faults)
-        after = Counter(repeat.fault[1] for repeat in repeats)
+        came = Counter(fault.what for fault in self.faults)
+        after = Counter(repeat.fault.what for repeat in repeats)
         return {
             "sent": len(self.acknowledged),
             "handled": len(self.acknowledged) - len(lost),
@@ -173,11 +183,12 @@ class Fleet:
             bursts[repeat.fault, repeat.before, repeat.worker].append(repeat.at)
         if not bursts:
             return "nothing"
-        ((fault, before, worker), times) = max(bursts.items(), key=lambda burst: len(burst[1]))
-        since_start, since_fault = times[0] - self.faults[0][0], times[0] - fault[0]
+        (fault, before, worker), times = max(bursts.items(), key=lambda burst: len(burst[1]))
+        since_start, since_fault = times[0] - self.faults[0].at, times[0] - fault.at
+        number, number_before = self.workers.index(worker) + 1, self.workers.index(before) + 1
         return (
-            f"{len(times)}, {since_start:.0f} s from the start, {since_fault:.1f} s after {fault[1]!r}: "
-            f"worker {worker} began again what worker {before} had begun"
+            f"{len(times)}, {since_start:.0f} s from the start, {since_fault:.1f} s after {fault.what!r}: "
+            f"worker {number} began again what worker {number_before} had begun"
         )
 
 
@@ -205,10 +216,12 @@ def strike_broker(fault, broker, fleets, chance):
     is_killed = fault == "broker killed"
     broker.kill() if is_killed else broker.freeze()
     for fleet in fleets:
-        fleet.faults.append((time.monotonic(), fault))
+        fleet.note(fault)
         if chance.random() < 0.5 and (able := fleet.able()):
             wait(chance.uniform(0, 1), fleets)
-            fleet.stop(chance.choice(able), "away")
+            worker = chance.choice(able)
+            fleet.note("worker stopped, broker away", worker)
+            fleet.stop(worker, "away")
     wait(chance.uniform(1, SESSION_SECONDS + 3), fleets)
     broker.start() if is_killed else broker.thaw()
     wait(2, fleets)  # clients knock once a second: by now all are back
