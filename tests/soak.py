@@ -276,9 +276,9 @@ def main():
     names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
     fleets = soak(asked.seconds, asked.seed, names)
     verdicts = [fleet.verdict() for fleet in fleets]
-    print(f"{'':36}" + "".join(f"{fleet.name:>12}" for fleet in fleets))
+    print(f"{'':48}" + "".join(f"{fleet.name:>12}" for fleet in fleets))
     for row in dict.fromkeys(name for verdict in verdicts for name in verdict):
-        print(f"{row:36}" + "".join(f"{verdict.get(row, 0):>12}" for verdict in verdicts))
+        print(f"{row:48}" + "".join(f"{verdict.get(row, 0):>12}" for verdict in verdicts))
     for fleet in fleets:
         print(f"most repeated at a time, {fleet.name}: {fleet.largest_burst()}")
     for fleet in fleets:
