@@ -23,7 +23,7 @@ import time
 from collections import Counter, defaultdict, namedtuple
 
 from broker import Broker
-from harness import Cluster, Script, emails_sent
+from harness import Cluster, Script, emails_sent, wait_until
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
@@ -82,9 +82,7 @@ class Fleet:
         return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *shaken}]
 
     def strike(self, fault, chance):
-        if not (able := self.able()):
-            return
-        worker = chance.choice(able)
+        worker = chance.choice(self.able())
         self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
@@ -206,9 +204,15 @@ def traffic(fleets, address, is_over):
 def wait(seconds, fleets):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        for fleet in fleets:
-            fleet.look_after()
+        are_able(fleets)
         time.sleep(0.1)
+
+
+def are_able(fleets):
+    """Look after the fleets; returns whether each has a worker that can be struck."""
+    for fleet in fleets:
+        fleet.look_after()
+    return all(fleet.able() for fleet in fleets)
 
 
 def strike_broker(fault, broker, fleets, chance):
@@ -245,6 +249,7 @@ def soak(seconds, seed, names):
                 if fault.startswith("broker"):
                     strike_broker(fault, broker, fleets, chance)
                 else:
+                    wait_until(lambda: are_able(fleets), 60, "a worker of each kind is at work")
                     for fleet in fleets:
                         fleet.strike(fault, chance)
             is_over.set()
