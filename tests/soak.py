@@ -7,9 +7,10 @@ often as the others, with some seconds between them; "both" runs three streaming
 by side, on a topic and in a group of their own. It ends when all that was published is handled, and prints a
 table.
 
-A message that is begun again is counted with the fault that struck its worker since the first time, or else
-with the last fault of any kind. "Behind a commit" are those that had been committed, as a worker had taken
-their partition over at a later message: no fault explains these, an old offset that kafka-python kept does.
+A message that is begun again is counted with the fault that struck its worker since the first time, else the
+broker, else with the last fault of any kind. "Behind a commit" are those that had been committed, as a worker
+had taken their partition over at a later message: no fault explains these, an old offset that kafka-python
+kept does.
 
 Exit code 1: a message lost or not handled in time, a worker that died by itself, a traceback, or a worker
 that did not exit 0 when it was stopped with the broker up (0 or 1 with the broker away).
@@ -144,8 +145,11 @@ class Fleet:
             if message in last:
                 first, before = last[message]
                 faults = [fault for fault in self.faults if fault.at < at]
-                its_own = [fault for fault in faults if fault.at > first and fault.worker == before]
-                fault = (its_own or faults)[-1]
+                its_own = [fault for fault in faults if fault.worker == before and fault.at > first]
+                brokers = [
+                    fault for fault in faults if not fault.worker and fault.at > first - SESSION_SECONDS
+                ]
+                fault = (its_own or brokers or faults)[-1]
                 repeats.append(Repeat(at, fault, before, worker, message < committed[partition]))
             if worker != owner.get(partition):  # it begins at the offset that the group has committed
                 committed[partition] = max(committed[partition], message)
@@ -221,6 +225,7 @@ def strike_broker(fault, broker, fleets, chance):
     broker.kill() if is_killed else broker.freeze()
     for fleet in fleets:
         fleet.note(fault)
+    for fleet in fleets:
         if chance.random() < 0.5 and (able := fleet.able()):
             wait(chance.uniform(0, 1), fleets)
             worker = chance.choice(able)
