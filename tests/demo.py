@@ -2,26 +2,23 @@
 
     python tests/demo.py
 
-It starts a broker of its own, or takes the one that BOOTSTRAP_SERVERS names; there it needs the group to itself, and
-leaves its thirty sign-ups in the topic. The exit code is 0 if no sign-up was lost or handled twice and every script
-exited as it should, 130 after Ctrl+C, 1 otherwise. There are no colours where NO_COLOR is set or the output is a file.
+It starts a broker of its own, or takes the one that BOOTSTRAP_SERVERS names; there it needs the group to
+itself, and leaves its thirty sign-ups in the topic. The exit code is 0 if no sign-up was lost or handled
+twice and every script exited as it should, 130 after Ctrl+C, 1 otherwise. There are no colours where NO_COLOR
+is set or the output is a file.
 """
 
-import os
-import signal
-import sys
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to clean up, Ctrl+C just ends it
-
 import contextlib
+import os
 import re
 import shutil
+import signal
+import sys
 import textwrap
 import time
 from collections import Counter
 
-from broker import Broker, BrokerError
+from broker import Broker, BrokerError, on_stop_signals, stop_once
 from harness import GOODBYE, Cluster, Script, wait_until
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -33,13 +30,11 @@ TERMINALS = {  # script: label and colour of its terminal
     "streaming_worker": ("2 streaming | ", 32),
     "batch_worker": ("3 batch     | ", 33),
 }
-# Ctrl+C, kill, and a terminal window that is closed; Windows has no SIGHUP.
-ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-IS_TERMINAL = sys.stdout.isatty()
+HAS_COLOURS = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def coloured(text, code):
-    return f"\033[{code}m{text}\033[0m" if IS_TERMINAL and not os.environ.get("NO_COLOR") else text
+    return f"\033[{code}m{text}\033[0m" if HAS_COLOURS else text
 
 
 def say(text):
@@ -49,37 +44,9 @@ def say(text):
 
 
 def show(name, line):
-    """Print a script's line after its label. On a terminal, what is too long for one row goes on below, indented."""
+    """Print a script's line after its label."""
     label, colour = TERMINALS[name]
-    rows = [line]
-    if IS_TERMINAL:
-        room = max(shutil.get_terminal_size().columns - len(label), 40)
-        rows = textwrap.wrap(line, room, subsequent_indent="    ", break_on_hyphens=False) or [""]
-    text = "".join(f"{coloured(label, colour)}{row}\n" for row in rows)
-    print(text, end="", flush=True)  # in one piece: several threads print
-
-
-def emails_in(line):
-    return re.findall(r"[^\s',\[\]]+@[^\s',\[\]]+", line)
-
-
-def work_of(script):
-    """[[email, is it finished]] of all that a worker began, as it printed it."""
-    work = []
-    for line in script.out:
-        if line.startswith("sending email to "):
-            work += [[email, False] for email in emails_in(line)]
-        elif line.startswith("finished processing "):
-            work = [[email, True] for email, _ in work]
-    return work
-
-
-def finished_by(script):
-    return sum(is_finished for _, is_finished in work_of(script))
-
-
-def received_by(script):
-    return sum(int(line.split()[1]) for line in script.out if line.startswith("received "))
+    print(f"{coloured(label, colour)}{line}\n", end="", flush=True)  # in one piece: several threads print
 
 
 class Demo:
@@ -87,14 +54,13 @@ class Demo:
 
     def __init__(self, address):
         self.address = address
-        self.scripts = []
-        self.published = self.handled = self.lost = self.twice = 0
-        self.counted_producers = self.counted_work = 0
+        self.producers, self.workers = [], []
 
     def start(self, name):
         show(name, f"$ python {name}.py")
-        self.scripts.append(Script(name, self.address, on_line=lambda line: show(name, line)))
-        return self.scripts[-1]
+        script = Script(name, self.address, on_line=lambda line: show(name, line))
+        (self.producers if name == "producer" else self.workers).append(script)
+        return script
 
     def press_ctrl_c(self, script):
         show(script.name, "^C")
@@ -103,79 +69,67 @@ class Demo:
 
     def play_streaming(self):
         say(
-            "Streaming. Ten sign-ups; a worker handles each the moment it arrives. Ctrl+C comes in the middle of the "
-            "fourth, its email sent and its status not yet updated. Watch the worker finish that one before it ends, "
-            "and the restarted worker go on with the fifth. Idle at last, it gets a Ctrl+C too."
+            "Streaming. Ten sign-ups; a worker handles each the moment it arrives. Ctrl+C comes in the "
+            "middle of the fourth, its email sent and its status not yet updated. Watch the worker finish "
+            "that one before it ends, and the restarted worker go on with the fifth. Idle at last, it gets a "
+            "Ctrl+C too."
         )
         time.sleep(2)
-        producer = self.start("producer")
-        producer.wait_for("^Published")
+        self.start("producer").wait_for("^Published")
         worker = self.start("streaming_worker")
         worker.wait_for("^sending", 4)
         time.sleep(0.2)
         self.press_ctrl_c(worker)
         worker = self.start("streaming_worker")
-        wait_until(lambda: finished_by(worker) >= 6, what="the other six sign-ups are handled")
+        worker.wait_for("^finished", 6)
         self.press_ctrl_c(worker)
-        self.count()
 
     def play_batch(self):
         say(
-            "Batch. A worker collects sign-ups in a buffer and handles all of them together every five seconds. "
-            "Watch the first ten wait, then go as a batch."
+            "Batch. A worker collects sign-ups in a buffer and handles all of them together every five "
+            "seconds. Watch the first ten wait, then go as a batch."
         )
         time.sleep(2)
         worker = self.start("batch_worker")
         worker.wait_for("^starting")
         self.start("producer")
-        wait_until(lambda: finished_by(worker) >= 10, what="a first batch of ten is handled")
-        self.count()
-        say("Ten more; Ctrl+C comes while they wait in the buffer. Watch the worker handle them before it ends.")
+        wait_until(lambda: len(worker.finished()) >= 10, what="a first batch of ten is handled")
+        say("Ten more; Ctrl+C comes while they wait in the buffer. Watch them being handled before it ends.")
         self.start("producer").wait()
-        wait_until(lambda: received_by(worker) >= 20, what="ten more sign-ups are in the buffer")
+        wait_until(lambda: self.received(worker) >= 20, what="ten more sign-ups are in the buffer")
         self.press_ctrl_c(worker)
 
-    def count(self):
-        """Count what was published and handled since the last count; every run of the producer has the same emails."""
-        producers = [script for script in self.scripts if script.name == "producer"]
-        work = [entry for script in self.scripts if script.name != "producer" for entry in work_of(script)]
-        published = Counter(
-            email
-            for producer in producers[self.counted_producers :]
-            for line in producer.out
-            if line.startswith("Published ")
-            for email in emails_in(line)
-        )
-        begun = Counter(email for email, _ in work[self.counted_work :])
-        finished = Counter(email for email, is_finished in work[self.counted_work :] if is_finished)
-        self.published += published.total()
-        self.handled += (published & finished).total()
-        self.lost += (published - finished).total()
-        self.twice += sum(count for email, count in (begun - published).items() if email in published)
-        self.counted_producers, self.counted_work = len(producers), len(work)
+    def received(self, worker):
+        return sum(int(line.split()[1]) for line in worker.out if line.startswith("received "))
 
     def summary(self):
-        """Print it; returns whether all went as promised."""
+        """Count, and print what was counted; returns whether all went as promised."""
+        lines = [line for producer in self.producers for line in producer.out]
+        published = Counter(email for line in lines for email in re.findall(r"^Published .* (\S+@\S+)", line))
+        begun = Counter(email for worker in self.workers for email in worker.begun() if email in published)
+        finished = Counter(email for worker in self.workers for email in worker.finished())
+        lost, twice = (published - finished).total(), (begun - published).total()
         say("Counted from the lines above")
         for what, number in (
-            ("published", self.published),
-            ("handled", self.handled),
-            ("lost", self.lost),
-            ("handled twice", self.twice),
+            ("published", published.total()),
+            ("handled", (published & finished).total()),
+            ("lost", lost),
+            ("handled twice", twice),
         ):
             print(f"  {what:13} {number:3}")
+        scripts = self.producers + self.workers
         wrong = [
             f"  {script.name}.py did not end as it should: exit code {script.process.returncode}, "
             f"last line {(script.out + script.err or [''])[-1]!r}"
-            for script in self.scripts
-            if script.process.returncode or (script.name != "producer" and script.out[-1:] != [GOODBYE])
+            for script in scripts
+            if script.process.returncode or (script in self.workers and script.out[-1:] != [GOODBYE])
         ]
-        fine = f"  All {len(self.scripts)} processes ended as they should, with exit code 0."
+        fine = f"  All {len(scripts)} processes ended as they should, with exit code 0."
         print("\n".join(wrong) or fine, flush=True)
-        return not (self.lost or self.twice or wrong)
+        return not (lost or twice or wrong)
 
     def run(self):
-        """Play all of it; whatever happens, no script is left running. Returns whether all went as promised."""
+        """Play it, and leave no script running, whatever happens. Returns whether all went as promised."""
         is_complete = False
         try:
             self.play_streaming()
@@ -183,55 +137,38 @@ class Demo:
             is_complete = True
         except AssertionError as error:
             say(f"The demo stops here: {str(error).splitlines()[0]}")
-            for script in self.scripts:
-                if script.process.poll() is None:
-                    with contextlib.suppress(AssertionError):
-                        self.press_ctrl_c(script)
         finally:
-            for script in self.scripts:
+            for script in self.producers + self.workers:
                 script.end()
-        self.count()
         return self.summary() and is_complete
 
 
 def obstacle(address):
     """Why the demo cannot be played on somebody's broker, in one line, or None."""
     cluster = Cluster(address)
+    if cluster.members(GROUP_ID):
+        return f"The demo needs the group {GROUP_ID} to itself, and a worker runs in it. Stop that one first."
     with KafkaAdminClient(**cluster.settings) as admin:
-        states = {group["group_id"]: group.get("group_state") for group in admin.list_groups()}
         has_topic = TOPIC in admin.list_topics()
-    if states.get(GROUP_ID, "Empty") not in ("Empty", "Dead"):
-        return f"The demo needs the group {GROUP_ID} to itself, and a worker is running in it. Stop that one first."
     if has_topic and (backlog := cluster.lag(GROUP_ID, TOPIC)):
-        return (
-            f"The demo needs a group without backlog, and {GROUP_ID} has not handled {backlog} of the messages in "
-            f"{TOPIC}. Run a worker until it has, then try again."
-        )
-
-
-def interrupt(signum, frame):
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_IGN)  # once is enough; what follows is cleaning up
-    raise KeyboardInterrupt
+        return f"Of the messages in {TOPIC}, {GROUP_ID} has not handled {backlog}. Run a worker until it has."
 
 
 def main():
-    for number in ENDINGS:
-        signal.signal(number, interrupt)
-    address = os.environ.get("BOOTSTRAP_SERVERS")
+    on_stop_signals(stop_once)
     say(
-        "The tutorial's scripts, unchanged, each a process of its own. A label says which terminal a line is from: "
-        "1 publishes sign-ups, 2 and 3 handle them. It takes about half a minute."
+        "The tutorial's scripts, unchanged, each a process of its own. A label says which terminal a line is "
+        "from: 1 publishes sign-ups, 2 and 3 handle them. It takes about half a minute."
     )
     try:
         with contextlib.ExitStack() as stack:
-            if not address:
-                print("starting a broker (Apache Kafka)", flush=True)
-                address = stack.enter_context(Broker()).address
-            else:
+            if address := os.environ.get("BOOTSTRAP_SERVERS"):
                 print(f"looking at the broker at {address}", flush=True)
                 if reason := obstacle(address):
                     sys.exit(reason)
+            else:
+                print("starting a broker (Apache Kafka)", flush=True)
+                address = stack.enter_context(Broker()).address
             code = 0 if Demo(address).run() else 1
     except KeyboardInterrupt:
         print("\nStopped; nothing that the demo started is left running.", flush=True)
@@ -240,6 +177,8 @@ def main():
         sys.exit(str(error))
     except (KafkaError, ValueError) as error:
         sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address.")
+    finally:
+        on_stop_signals(signal.SIG_IGN)
     sys.exit(code)
 
 
