@@ -204,14 +204,13 @@ def test_worker_joins_or_leaves_while_others_run(names, service):
 
 def test_worker_joins_while_another_has_to_finish_its_message(service):
     job = service(partitions=2)
-    busy = job.hire("streaming_worker", WORK_SECONDS=2)
-    other = job.hire("batch_worker")
-    job.wait_for_members(2)
-    job.publish(4)
-    busy.wait_for(SENDING)
-    third = job.hire("streaming_worker")  # all wait for the busy one, longer than BATCH_SECONDS
-    job.wait_handled()
-    together(stop, [busy, other, third])
+    job.hire("streaming_worker", WORK_SECONDS=1)
+    job.hire("batch_worker")
+    with job.traffic(per_second=4):  # more than the first can do
+        job.wait_until(lambda: all(script.begun() for script in job.workers), what="both are at work")
+        job.hire("streaming_worker").wait_for(SENDING)  # the batch worker waits longer than BATCH_SECONDS
+    job.wait_handled(60)
+    together(stop, job.workers)
     job.check()
     assert not any(script.err for script in job.workers), job.story()
 
