@@ -130,15 +130,6 @@ def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program,
     assert [*data.iterdir()] == []
 
 
-def test_ctrl_c_during_the_imports_ends_it_without_a_word(program, monkeypatch):
-    monkeypatch.setenv("PYTHONVERBOSE", "1")  # each import is a line on standard error
-    broker = program()
-    wait_until(lambda: any(line.startswith("import 'jgo.") for line in broker.err), shown=broker.__str__)
-    broker.signal(signal.SIGINT)
-    assert broker.wait() == -signal.SIGINT
-    assert broker.out == [] and not [line for line in broker.err if "Traceback" in line]
-
-
 @needs_9092
 def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092):
     broker = program()
