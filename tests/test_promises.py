@@ -237,7 +237,9 @@ def test_worker_joins_while_a_batch_takes_longer_than_the_session(refused):
 
 
 def test_worker_joins_while_a_batch_takes_longer_than_the_session_and_then_the_signal_comes(refused):
-    stop(refused.workers[0], code=1)
+    first = refused.workers[0]
+    stop(first, code=1)
+    assert len(first.err) == 2, first
 
 
 def test_worker_is_frozen_past_its_session(worker, service):
@@ -474,7 +476,6 @@ def test_bad_input(worker, service):
     stop(script)
     job.check()
     assert len(script.err) == len(bad) and script.begun() == good, script
-    assert "sending email to user []" not in script.out
     for number, line in enumerate(script.err):
         assert f"{job.topic}, partition 0, offset {2 * number + 1}" in line, script
     assert all(line.isprintable() and len(line) < 5000 for line in script.out + script.err), script
@@ -515,3 +516,4 @@ def test_300_messages_of_900_kb_with_an_at_in_them(service):
     watch(script, lambda: len(script.err) == 300)
     job.wait_committed()
     stop(script)
+    assert not any("process" in line for line in script.out)  # there was nothing to process
