@@ -203,7 +203,7 @@ def test_worker_joins_or_leaves_while_others_run(names, service):
 
 
 def test_worker_joins_while_another_has_to_finish_its_message(service):
-    job = service(partitions=2)
+    job = service(partitions=3)
     job.hire("streaming_worker", WORK_SECONDS=1)
     job.hire("batch_worker")
     with job.traffic(per_second=4):  # more than the first can do
