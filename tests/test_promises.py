@@ -220,7 +220,7 @@ def refused(service):
     """The first worker has finished a batch and cannot commit it: its work took longer than the session."""
     job = service(partitions=2, WORK_SECONDS=4, **SHORT_SESSION)
     job.publish(4)
-    first = job.hire("batch_worker", BATCH_SECONDS=7)
+    first = job.hire("batch_worker", BATCH_SECONDS=10)
     first.wait_for("^received")
     job.hire("streaming_worker")  # the first learns of it within 3 s, works for 8 s, and is out of the group
     job.wait_until(
