@@ -145,8 +145,8 @@ def main():
     child.start()
     waited = 0  # seconds since the signal, without those of the work
     while child.is_alive() and waited < 9:  # a broker that does not answer delays the end no longer
-        waited = waited + 0.1 if is_shutting_down else 0
-        if child.batch_is_due.wait(0.1):
+        waited = waited + 0.05 if is_shutting_down else 0
+        if child.batch_is_due.wait(0.05):
             child.batch_is_due.clear()
             process_messages(child.emails)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
