@@ -223,9 +223,7 @@ def refused(service):
     first = job.hire("batch_worker", BATCH_SECONDS=10)
     first.wait_for("^received")
     job.hire("streaming_worker")  # the first learns of it within 3 s, works for 8 s, and is out of the group
-    job.wait_until(
-        lambda: "RebalanceInProgress" in "".join(first.err), what="it joins again and cannot commit"
-    )
+    job.wait_until(lambda: "Cannot commit" in "".join(first.err), what="it is no longer in the group")
     return job
 
 
