@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from broker import Broker
-from harness import Cluster, Script, Service
+from harness import Cluster, Script, Service, wait_until
 
 EXTERNAL = os.environ.get("BOOTSTRAP_SERVERS")
 CHAPTERS = [
@@ -71,6 +71,7 @@ def broker(embedded, cluster):
         embedded.thaw()
     else:
         embedded.start()
+    wait_until(lambda: cluster.members("nobody") == 0, what="the broker serves again")
 
 
 @pytest.fixture

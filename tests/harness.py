@@ -1,6 +1,7 @@
 """What the tests, the soak and the demo share: the scripts as processes, and a look into the broker."""
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,12 @@ from pathlib import Path
 import psutil
 from broker import suspend
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    KafkaError,
+    RetriableError,
+    UnknownTopicOrPartitionError,
+)
 
 ROOT = Path(__file__).parent.parent
 GOODBYE = "End of the program. I was killed gracefully"
@@ -26,10 +32,12 @@ GOODBYE = "End of the program. I was killed gracefully"
 def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
     """Wait for condition() to be true and return its value. Fails with shown() after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while True:
+        with contextlib.suppress(RetriableError):  # a broker that comes back is not ready at once
+            if value := condition():
+                return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"
         time.sleep(0.02)
-    return value
 
 
 def on_this_machine(seconds):
