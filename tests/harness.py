@@ -1,7 +1,6 @@
 """What the tests, the soak and the demo share: the scripts as processes, and a look into the broker."""
 
 import ast
-import contextlib
 import json
 import os
 import re
@@ -21,7 +20,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     CoordinatorNotAvailableError,
     KafkaError,
-    RetriableError,
     UnknownTopicOrPartitionError,
 )
 
@@ -33,7 +31,9 @@ def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
     """Wait for condition() to be true and return its value. Fails with shown() after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(RetriableError):  # a broker that comes back is not ready at once
+        with suppress(
+            KafkaError
+        ):  # a broker that comes back does not answer at once what condition() asks it
             if value := condition():
                 return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"
@@ -325,13 +325,8 @@ class Service:
         return "\n".join(map(str, self.workers))
 
     def wait_until(self, condition, seconds=30, what="condition"):
-        """As wait_until(); a broker that is not ready yet does not answer what condition() asks it."""
-
-        def answer():
-            with suppress(KafkaError):
-                return condition()
-
-        return wait_until(answer, seconds, what, self.story)
+        """As wait_until(), which shows the story of these workers then."""
+        return wait_until(condition, seconds, what, self.story)
 
     def wait_handled(self, seconds=30):
         self.wait_until(lambda: not self.lost(), seconds, f"all {len(self.sent)} are handled")
