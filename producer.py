@@ -16,7 +16,7 @@ def create_topic(connection):
     with KafkaAdminClient(**connection) as admin:
         try:
             topic = {TOPIC: {"num_partitions": 1, "replication_factor": 1}}
-            admin.create_topics(topic, wait_for_metadata=True)
+            admin.create_topics(topic)
         except TopicAlreadyExistsError:
             print(f"Topic {TOPIC} is already created", flush=True)
 

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import socketserver
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 from broker import suspend
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern
 from kafka.errors import (
     CoordinatorNotAvailableError,
     KafkaError,
@@ -31,12 +33,13 @@ def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
     """Wait for condition() to be true and return its value. Fails with shown() after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        with suppress(
-            KafkaError
-        ):  # a broker that comes back does not answer at once what condition() asks it
+        why = "not so"
+        try:
             if value := condition():
                 return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{shown()}"
+        except KafkaError as error:  # a broker that comes back does not answer each question at once
+            why = repr(error)
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what} ({why})\n{shown()}"
         time.sleep(0.02)
 
 
@@ -154,6 +157,10 @@ class Script:
         """The emails on which work was begun, in order; an email that was sent twice is there twice."""
         return [email for line in self.out for email in emails_sent(line)]
 
+    def received(self):
+        """How many messages the batch worker has pulled."""
+        return sum(int(line.split()[1]) for line in self.out if line.startswith("received"))
+
     def finished(self, until=float("inf")):
         """The emails of which the work was finished too, by that time.monotonic()."""
         found, begun = [], []
@@ -174,6 +181,21 @@ def hammer(script, signals):
         assert sent < 5000, f"it does not end\n{script}"
         time.sleep(0.004)
     return sent
+
+
+@contextmanager
+def hanging_up(port):
+    """Connections to the port are accepted and closed, as by a proxy whose broker is away."""
+
+    class Proxy(socketserver.TCPServer):
+        allow_reuse_address = True
+
+    with Proxy(("127.0.0.1", port), socketserver.BaseRequestHandler) as proxy, ThreadPoolExecutor(1) as pool:
+        pool.submit(proxy.serve_forever, poll_interval=0.05)
+        try:
+            yield
+        finally:
+            proxy.shutdown()
 
 
 class Cluster:
@@ -241,6 +263,15 @@ class Cluster:
         with KafkaAdminClient(**self.settings) as admin:
             offsets = admin.list_group_offsets([group])[group]
         return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
+
+    def refuse(self, operation, kind, name):
+        """Everybody may look at the topic or the group, and nobody may do this (an ACLOperation) with it.
+
+        kind: a ResourceType.
+        """
+        rules = [(operation, ACLPermissionType.DENY), (ACLOperation.DESCRIBE, ACLPermissionType.ALLOW)]
+        with KafkaAdminClient(**self.settings) as admin:
+            admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])
 
     def lag(self, group, topic):
         """How many stored messages the group has not committed."""

@@ -2,13 +2,15 @@
 
     python tests/run_script.py batch_worker '{"TOPIC": "t1", "BATCH_SECONDS": 1, "session_timeout_ms": 6000}'
 
-Names in capitals are set on the module; the others are settings of its KafkaConsumer. "fail_at": N makes the
-N-th pretend step of the work raise; "poll_ms": N cuts each poll() short after N milliseconds.
-The script itself is not changed.
+Names in capitals are set on the module; the others are settings of its KafkaConsumer, but for these three:
+"fail_at": N makes the N-th pretend step of the work raise; "poll_ms": N cuts each poll() short after N
+milliseconds; "signal_at": TEXT has SIGTERM come with the first line in which the text stands, before the
+script goes on. The script itself is not changed.
 """
 
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -35,9 +37,19 @@ def main():
 
         script.sleep = sleep
     elif getattr(script, "WORK_SECONDS", None) == 0:
-        script.sleep = lambda seconds: (
-            seconds and time.sleep(seconds)
-        )  # sleep(0) takes Linux 50 us; no work is no work
+        # sleep(0) takes Linux 50 us; no work is no work
+        script.sleep = lambda seconds: seconds and time.sleep(seconds)
+    signal_at = settings.pop("signal_at", None)
+    if signal_at:
+
+        def print_and_signal(line, **options):
+            print(line, **options)
+            if signal_at in line and not script.is_shutting_down:
+                os.kill(os.getpid(), signal.SIGTERM)
+                while not script.is_shutting_down:
+                    time.sleep(0.01)
+
+        script.print = print_and_signal
     poll_ms = settings.pop("poll_ms", 0)
     if poll_ms:
 

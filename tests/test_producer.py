@@ -3,8 +3,9 @@
 import time
 
 import pytest
-from harness import wait_until
+from harness import hanging_up, on_this_machine, wait_until
 from kafka import KafkaAdminClient
+from kafka.admin import ACLOperation, ResourceType
 
 EMAILS = [f"user{i}@gmail.com" for i in range(10)]
 PUBLISHED = [f"Published message to message broker. User email: {email}" for email in EMAILS]
@@ -81,10 +82,32 @@ def test_a_broker_that_restarts_costs_time_and_no_message(start, broker, cluster
     producer = start("producer", broker.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     broker.kill()
+    with hanging_up(broker.port):
+        time.sleep(3)
     broker.start()
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PUBLISHED, [])
     assert stored(cluster, new_topic) == EMAILS
+
+
+def test_a_broker_that_refuses_the_messages_is_an_error(start, broker, cluster, topic):
+    cluster.refuse(ACLOperation.WRITE, ResourceType.TOPIC, topic)
+    producer = start("producer", broker.address, TOPIC=topic)
+    assert producer.wait() == 1
+    [line] = producer.err
+    assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"], producer
+
+
+@pytest.mark.long
+def test_a_topic_that_goes_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
+    def delete(line):
+        if "already created" in line:
+            cluster.delete_topics()
+
+    producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
+    assert producer.wait(on_this_machine(35)) == 1
+    [line] = producer.err
+    assert cluster.address in line and len(producer.out) < 11, producer
 
 
 @pytest.mark.long
@@ -93,7 +116,7 @@ def test_a_message_that_is_not_stored_within_30_s_is_an_error(start, broker, clu
     producer = start("producer", broker.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     getattr(broker, fault)()
-    assert producer.wait(45) == 1
+    assert producer.wait(on_this_machine(35)) == 1
     [line] = producer.err
     assert broker.address in line and 3 <= len(producer.out) < 10
     broker.start() if fault == "kill" else broker.thaw()
