@@ -53,7 +53,7 @@ class Run(Script):
 
     def when(self, word, count=1):
         """Wait for count messages in lines that begin with word; returns (time, messages) at the last one."""
-        wait_until(lambda: self.count(word) >= count, 60, f"{count} x {word!r}", self.__str__)
+        wait_until(lambda: self.count(word) >= count, 60, f"{self.name} prints {count} x {word!r}")
         return next(mark for mark in self.counts[word] if mark[1] >= count)
 
     def rate(self, first, last, count):
@@ -208,7 +208,7 @@ class Benchmark:
                 sizes.append(process.memory_info().rss)
                 return run.count("updating") >= count
 
-            wait_until(is_done, 60, f"{count} messages are handled", run.__str__)
+            wait_until(is_done, 60, f"{count} messages are handled")
             run.stop()
             return max(sizes) / 2**20
 
@@ -285,8 +285,9 @@ def main():
                 benchmark.memory(topic)
                 benchmark.scaling()
             finally:
-                for run in Run.running:
+                for run in Run.running:  # if any, something went wrong, or somebody pressed Ctrl+C
                     run.end()
+                    print(run)
     except KeyboardInterrupt:
         print("\nStopped; nothing that the benchmark started is left running.", flush=True)
         sys.exit(130)

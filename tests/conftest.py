@@ -76,7 +76,7 @@ def broker(embedded, cluster):
 
 @pytest.fixture
 def start():
-    """start(name, address, **settings) runs a script; all that it started are ended with the test."""
+    """start(name, address, **settings) runs a script. It ends with the test, whose report has its output."""
     scripts = []
 
     def start(name, address, **settings):
@@ -86,6 +86,7 @@ def start():
     yield start
     for script in scripts:
         script.end()
+        print(script)  # pytest shows it when the test has failed
 
 
 @pytest.fixture

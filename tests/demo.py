@@ -96,11 +96,8 @@ class Demo:
         wait_until(lambda: len(worker.finished()) >= 10, what="a first batch of ten is handled")
         say("Ten more; Ctrl+C comes while they wait in the buffer. Watch them being handled before it ends.")
         self.start("producer").wait()
-        wait_until(lambda: self.received(worker) >= 20, what="ten more sign-ups are in the buffer")
+        wait_until(lambda: worker.received() >= 20, what="ten more sign-ups are in the buffer")
         self.press_ctrl_c(worker)
-
-    def received(self, worker):
-        return sum(int(line.split()[1]) for line in worker.out if line.startswith("received "))
 
     def summary(self):
         """Count, and print what was counted; returns whether all went as promised."""

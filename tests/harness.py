@@ -29,8 +29,8 @@ ROOT = Path(__file__).parent.parent
 GOODBYE = "End of the program. I was killed gracefully"
 
 
-def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
-    """Wait for condition() to be true and return its value. Fails with shown() after so many seconds."""
+def wait_until(condition, seconds=30, what="condition"):
+    """Wait for condition() to be true and return its value. Raises AssertionError after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         why = "not so"
@@ -39,7 +39,7 @@ def wait_until(condition, seconds=30, what="condition", shown=lambda: ""):
                 return value
         except KafkaError as error:  # a broker that comes back does not answer each question at once
             why = repr(error)
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what} ({why})\n{shown()}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what} ({why})"
         time.sleep(0.02)
 
 
@@ -120,10 +120,10 @@ class Script:
         def times():
             has_ended = not any(reader.is_alive() for reader in self._readers)
             found = [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
-            assert found or not has_ended, f"ended before {count} x {pattern!r}\n{self}"
+            assert found or not has_ended, f"{self.name} ended before {count} x {pattern!r}"
             return found
 
-        return wait_until(times, seconds, f"{count} x {pattern!r}", self.__str__)[0]
+        return wait_until(times, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -143,7 +143,7 @@ class Script:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {seconds} s\n{self}") from None
+            raise AssertionError(f"{self.name} still runs after {seconds} s") from None
         for reader in self._readers:
             reader.join()
         return self.process.returncode
@@ -178,7 +178,7 @@ def hammer(script, signals):
     while script.process.poll() is None:
         script.signal(signals[sent % len(signals)])
         sent += 1
-        assert sent < 5000, f"it does not end\n{script}"
+        assert sent < 5000, "it does not end"
         time.sleep(0.004)
     return sent
 
@@ -352,15 +352,8 @@ class Service:
         begun = Counter(email for worker in self.workers for email in worker.begun())
         return {email: times - 1 for email, times in begun.items() if times > 1}
 
-    def story(self):
-        return "\n".join(map(str, self.workers))
-
-    def wait_until(self, condition, seconds=30, what="condition"):
-        """As wait_until(), which shows the story of these workers then."""
-        return wait_until(condition, seconds, what, self.story)
-
     def wait_handled(self, seconds=30):
-        self.wait_until(lambda: not self.lost(), seconds, f"all {len(self.sent)} are handled")
+        wait_until(lambda: not self.lost(), seconds, f"all {len(self.sent)} are handled")
 
     def committed(self):
         """How many messages the group has committed."""
@@ -368,15 +361,15 @@ class Service:
 
     def wait_committed(self):
         """Wait for all that is stored to be committed, be it an address or not."""
-        self.wait_until(lambda: self.cluster.lag(self.topic, self.topic) == 0, what="all are committed")
+        wait_until(lambda: self.cluster.lag(self.topic, self.topic) == 0, what="all are committed")
 
     def wait_for_members(self, count=1):
-        self.wait_until(
+        wait_until(
             lambda: self.cluster.members(self.topic) == count, what=f"{count} workers are in the group"
         )
 
     def check(self, repeated=0):
         """Nothing is lost, no more than this is repeated, and nobody saw a traceback."""
-        assert not self.lost(), f"lost {self.lost()}\n{self.story()}"
-        assert sum(self.repeated().values()) <= repeated, f"repeated {self.repeated()}\n{self.story()}"
-        assert not any("Traceback" in line for worker in self.workers for line in worker.err), self.story()
+        assert not self.lost(), f"lost {self.lost()}"
+        assert sum(self.repeated().values()) <= repeated, f"repeated {self.repeated()}"
+        assert not any("Traceback" in line for worker in self.workers for line in worker.err)

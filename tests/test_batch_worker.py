@@ -30,7 +30,7 @@ def signups(number):
 
 def test_an_empty_buffer_prints_nothing(work, cluster, topic):
     worker = work("batch_worker", BATCH_SECONDS=0.1)
-    wait_until(lambda: cluster.members(topic), what="the worker is in its group", shown=worker.__str__)
+    wait_until(lambda: cluster.members(topic), what="the worker is in its group")
     time.sleep(1)
     assert (worker.out, worker.err) == ([START], [])
 
@@ -43,9 +43,9 @@ def test_a_batch_is_all_that_has_come_within_the_batch_seconds(service):
             worker.wait_for("processing message in", count=i) for i in (1, 2, 3)
         ]
     for earlier, later in pairwise(begun):
-        assert 1.9 < later - earlier < 4.5, f"the batches began at {begun}\n{worker}"
+        assert 1.9 < later - earlier < 4.5, f"the batches began at {begun}"
     sizes = [line.count("@") for line in worker.out if line.startswith("sending")]
-    assert min(sizes[1:3]) > 10, f"two seconds of ten sign-ups a second each\n{worker}"
+    assert min(sizes[1:3]) > 10, "two seconds of ten sign-ups a second each"
 
 
 def test_a_full_buffer_is_a_batch_at_once_and_holds_no_more(work, cluster, topic):
@@ -70,7 +70,7 @@ def test_it_pulls_nothing_while_a_batch_is_in_hand(work, cluster, topic):
     in_hand = lines[
         lines.index("processing message in queue buffer") : lines.index("finished processing messages")
     ]
-    assert len(in_hand) == 3, worker
+    assert len(in_hand) == 3
 
 
 def test_what_is_in_the_buffer_when_the_signal_comes_is_the_last_batch(work, cluster, topic, stop_signal):
@@ -92,7 +92,7 @@ def test_each_batch_is_committed_also_while_traffic_never_pauses(service):
         for number in range(1, 9):
             finished_at = worker.wait_for("^finished", count=number)
             due = len(worker.finished(until=finished_at + 0.001))
-            job.wait_until(lambda due=due: job.committed() >= due, 3, f"the commit of the first {due}")
+            wait_until(lambda due=due: job.committed() >= due, 3, f"the commit of the first {due}")
 
 
 def test_the_unchanged_scripts_pass_the_ten_signups_on(start, broker, cluster):

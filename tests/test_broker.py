@@ -123,7 +123,7 @@ def test_the_program_serves_localhost_9092_until_ctrl_c_however_often(program, s
 @pytest.mark.parametrize("name", STOP_SIGNALS)
 def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092, name):
     broker = program()
-    wait_until(lambda: children(broker), shown=broker.__str__)
+    wait_until(lambda: children(broker), what="it has started Java")
     broker.signal(getattr(signal, name))
     assert broker.wait() == 0
     assert (broker.out[-1], broker.err) == (STOPPED, [])

@@ -95,7 +95,7 @@ def test_a_broker_that_refuses_the_messages_is_an_error(start, broker, cluster, 
     producer = start("producer", broker.address, TOPIC=topic)
     assert producer.wait() == 1
     [line] = producer.err
-    assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"], producer
+    assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"]
 
 
 @pytest.mark.long
@@ -107,7 +107,7 @@ def test_a_topic_that_goes_before_the_first_message_is_an_error_within_30_s(star
     producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
     assert producer.wait(on_this_machine(35)) == 1
     [line] = producer.err
-    assert cluster.address in line and len(producer.out) < 11, producer
+    assert cluster.address in line and len(producer.out) < 11
 
 
 @pytest.mark.long

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from itertools import pairwise
 
 import psutil
@@ -26,10 +25,10 @@ def stop(script, code=0, number=signal.SIGTERM):
     """Send it the signal, and see it end as promised: within 10 s, beyond its work in hand."""
     asked = time.monotonic()
     script.signal(number)
-    assert script.wait(60) == code, script
+    assert script.wait(60) == code
     took = time.monotonic() - max([asked] + [at for at, line in script.lines if line != GOODBYE])
-    assert took < on_this_machine(10), f"{took:.1f} s\n{script}"
-    assert script.out[-1] == GOODBYE if code == 0 else AGAIN in script.err[-1], script
+    assert took < on_this_machine(10)
+    assert script.out[-1] == GOODBYE if code == 0 else AGAIN in script.err[-1]
 
 
 def together(function, items):
@@ -87,7 +86,7 @@ def test_sigterm_or_sigint_at_any_moment(names, service):
     stop(script)
     job.check()
     assert job.committed() == len(job.sent)
-    assert not any(script.err for script in job.workers), job.story()
+    assert not any(script.err for script in job.workers)
 
 
 # SIGKILL at any moment: nothing lost; repeated only what was in hand; the next worker is at work within 20 s
@@ -115,7 +114,7 @@ def test_sigkill_while_19_are_in_the_buffer(service):
     job.wait_committed()
     job.publish(19)
 
-    job.wait_until(lambda: first.received() == 39, what="19 are in the buffer")
+    wait_until(lambda: first.received() == 39, what="19 are in the buffer")
     time.sleep(1)  # some polls more, in which such a timer would fire
     first.kill()
     second = job.hire("batch_worker", BATCH_SECONDS=0.5)
@@ -132,34 +131,32 @@ def test_sigkill_while_19_are_in_the_buffer(service):
 def test_work_raises(worker, service):
     is_streaming = worker == "streaming_worker"
     job = service(**SHORT_SESSION)
-    first = job.hire(
-        worker, fail_at=5 if is_streaming else 3
-    )  # two steps for each message, or for each batch
+    step = 5 if is_streaming else 3  # two for each message, or for each batch
+    first = job.hire(worker, fail_at=step)
     job.publish(2)
     job.wait_committed()
     job.publish(3)
-    assert first.wait() == 1 and "the mail server is down" in first.err[-1], first
+    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
     assert job.committed() == 2
     second = job.hire(worker, session_timeout_ms=30_000)
-    second.wait_for(
-        SENDING, seconds=6 if is_streaming else 20
-    )  # at once; or when the first one's session is over
+    # at once; or when the first one's session is over
+    second.wait_for(SENDING, seconds=6 if is_streaming else 20)
     job.wait_handled()
     stop(second)
     again = job.sent[2:3] if is_streaming else job.sent[2:]
-    assert not job.lost() and job.repeated() == dict.fromkeys(again, 1), job.story()
+    assert not job.lost() and job.repeated() == dict.fromkeys(again, 1)
 
 
 def test_work_raises_while_a_rebalance_waits_for_the_batch(service):
     job = service(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
     first = job.hire("batch_worker", fail_at=2)
     job.publish(4)
-    job.wait_until(lambda: first.received(), what="something is in the buffer")
+    wait_until(lambda: first.received(), what="something is in the buffer")
     second = job.hire("batch_worker", BATCH_SECONDS=0.5)
-    assert first.wait() == 1 and "the mail server is down" in first.err[-1], first
+    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
     job.wait_handled()
     stop(second)
-    assert not job.lost() and set(second.begun()) == set(job.sent), job.story()
+    assert not job.lost() and set(second.begun()) == set(job.sent)
 
 
 # The work is slow, the backlog takes longer than max.poll.interval.ms: no eviction, nothing repeated
@@ -193,11 +190,11 @@ def test_worker_joins_or_leaves_while_others_run(names, service):
         for script in leaving:
             stop(script)
             more = len(last.finished()) + 8  # from every partition, when it is the only one left
-            job.wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last goes on")
+            wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last goes on")
     job.wait_handled(60)
     stop(last)
     job.check()
-    assert not any(script.err for script in job.workers), job.story()
+    assert not any(script.err for script in job.workers)
 
 
 def test_worker_joins_while_another_has_to_finish_its_message(service):
@@ -205,12 +202,12 @@ def test_worker_joins_while_another_has_to_finish_its_message(service):
     job.hire("streaming_worker", WORK_SECONDS=1)
     job.hire("batch_worker")
     with job.traffic(per_second=4):  # more than the first can do
-        job.wait_until(lambda: all(script.begun() for script in job.workers), what="both are at work")
+        wait_until(lambda: all(script.begun() for script in job.workers), what="both are at work")
         job.hire("streaming_worker").wait_for(SENDING)  # the batch worker waits longer than BATCH_SECONDS
     job.wait_handled(60)
     together(stop, job.workers)
     job.check()
-    assert not any(script.err for script in job.workers), job.story()
+    assert not any(script.err for script in job.workers)
 
 
 def refused(service, **settings):
@@ -220,7 +217,7 @@ def refused(service, **settings):
     first = job.hire("batch_worker", BATCH_SECONDS=10, **settings)
     first.wait_for("^received")
     job.hire("streaming_worker")  # the first learns of it within 3 s, works for 8 s, and is out of the group
-    job.wait_until(lambda: "Cannot commit" in "".join(first.err), what="it is no longer in the group")
+    wait_until(lambda: "Cannot commit" in "".join(first.err), what="it is no longer in the group")
     return job
 
 
@@ -234,7 +231,7 @@ def test_worker_joins_while_a_batch_takes_longer_than_the_session(service):
 
 def test_worker_joins_while_a_batch_takes_longer_than_the_session_and_then_the_signal_comes(service):
     first = refused(service, signal_at="Cannot commit").workers[0]
-    assert first.wait(on_this_machine(10)) == 1 and AGAIN in first.err[-1] and len(first.err) == 2, first
+    assert first.wait(on_this_machine(10)) == 1 and AGAIN in first.err[-1] and len(first.err) == 2
 
 
 def test_worker_is_frozen_past_its_session(worker, service):
@@ -250,7 +247,7 @@ def test_worker_is_frozen_past_its_session(worker, service):
     job.wait_for_members(2)  # it has come back to the group
     stop(second)
     job.publish(2)
-    job.wait_until(lambda: job.sent[-1] in first.finished(), what="the first goes on")
+    wait_until(lambda: job.sent[-1] in first.finished(), what="the first goes on")
     job.wait_committed()
     stop(first)
     job.check(repeated=1 if worker == "streaming_worker" else 3)
@@ -269,8 +266,8 @@ def test_worker_is_frozen_past_its_session_with_a_full_buffer(service):
     job.wait_for_members(2)
     stop(second)
     job.publish(2)
-    job.wait_until(lambda: first.received() == 5, what="it goes on")
-    assert not first.begun(), first  # two are no batch yet: its buffer was empty again
+    wait_until(lambda: first.received() == 5, what="it goes on")
+    assert not first.begun()  # two are no batch yet: its buffer was empty again
     stop(first)
     job.check()  # it has left the other one what was in its buffer
 
@@ -307,7 +304,7 @@ def test_broker_is_killed_and_comes_back(broker, service):
 # in hand; if the last commit failed it says that this will be delivered again, and exits 1
 
 
-@pytest.mark.parametrize("fault", ["gone", "hangs up", "frozen"])
+@pytest.mark.parametrize("fault", ["gone", "frozen"])
 def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     seconds = {"idle": 0.05, "trying again": 1, "in hand": 3}
     jobs = {(name, moment): service(WORK_SECONDS=seconds[moment]) for moment in seconds for name in WORKERS}
@@ -328,11 +325,10 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     def end(case):
         (_, moment), [script] = case, jobs[case].workers
         if moment == "trying again":
-            wait_until(lambda: "Cannot commit" in "".join(script.err), 20, "a commit failed", script.__str__)
+            wait_until(lambda: "Cannot commit" in "".join(script.err), 20, "a commit failed")
         stop(script, code=0 if moment == "idle" else 1)
 
-    with hanging_up(broker.port) if fault == "hangs up" else nullcontext():
-        together(end, list(jobs))
+    together(end, list(jobs))
     broker.thaw() if fault == "frozen" else broker.start()
     for (name, moment), job in jobs.items():
         if moment != "idle":
@@ -367,8 +363,8 @@ def test_broker_refuses_to_be_read(broker, worker, service, kind, moment):
     if moment == "from the start":
         script = job.hire(worker)
     error = f"{kind.capitalize()}Authorization"
-    assert script.wait() == 1 and error in script.err[-1] and AGAIN in script.err[-1], script
-    assert len(script.err) == 1 and GOODBYE not in script.out, script
+    assert script.wait() == 1 and error in script.err[-1] and AGAIN in script.err[-1]
+    assert len(script.err) == 1 and GOODBYE not in script.out
 
 
 def test_broker_refuses_to_be_read_while_messages_are_in_the_buffer(broker, service):
@@ -377,8 +373,8 @@ def test_broker_refuses_to_be_read_while_messages_are_in_the_buffer(broker, serv
     script = job.hire("batch_worker")
     script.wait_for("^received")
     job.cluster.refuse(ACLOperation.READ, ResourceType.TOPIC, job.topic)
-    assert script.wait() == 1 and AGAIN in script.err[-1], script
-    assert not script.begun(), script  # it is left to the next worker, who can commit it
+    assert script.wait() == 1 and AGAIN in script.err[-1]
+    assert not script.begun()  # it is left to the next worker, who can commit it
 
 
 # No broker at start, a wrong address, no address: one line naming the address and what to do, exit 1; at once
@@ -391,10 +387,10 @@ def script(request):
 
 
 def told(process, address, seconds):
-    assert process.wait(60) == 1 and process.out == [], process
-    assert time.monotonic() - process.started < on_this_machine(seconds), process
+    assert process.wait(60) == 1 and process.out == []
+    assert time.monotonic() - process.started < on_this_machine(seconds)
     [line] = process.err
-    assert repr(address) in line and ("correct" in line or "Is it up?" in line), process
+    assert repr(address) in line and ("correct" in line or "Is it up?" in line)
 
 
 @pytest.mark.parametrize("address", ["localhost:port", "localhost:"])
@@ -466,8 +462,8 @@ def test_bad_input(worker, service):
         "first@gmail.com",
         "jürgen@gmail.com",
         "o'neill@gmail.com",
-        "ü" * 244 + "@gmail.com",
-    ]  # 254 characters
+        "ü" * 244 + "@gmail.com",  # 254 characters
+    ]
     good += [f"user{i}@gmail.com" for i in range(len(bad) - len(good))]
     job = service()
     job.cluster.publish(job.topic, [value for pair in zip(good, bad, strict=True) for value in pair])
@@ -477,10 +473,10 @@ def test_bad_input(worker, service):
     job.wait_committed()
     stop(script)
     job.check()
-    assert len(script.err) == len(bad) and script.begun() == good, script
+    assert len(script.err) == len(bad) and script.begun() == good
     for number, line in enumerate(script.err):
-        assert f"{job.topic}, partition 0, offset {2 * number + 1}" in line, script
-    assert all(line.isprintable() and len(line) < 5000 for line in script.out + script.err), script
+        assert f"{job.topic}, partition 0, offset {2 * number + 1}" in line
+    assert all(line.isprintable() and len(line) < 5000 for line in script.out + script.err)
 
 
 # A million messages waiting; 300 messages of 900 kB with an @ in them: the batch worker's memory stays flat
@@ -492,7 +488,7 @@ def watch(script, is_over):
     while not is_over():
         resident = process.memory_info().rss / 2**20
         assert resident < 80, f"{resident:.0f} MiB"
-        assert time.monotonic() < script.started + 90, f"too slow\n{script}"
+        assert time.monotonic() < script.started + 90, "too slow"
         time.sleep(0.1)
 
 
