@@ -100,12 +100,14 @@ def test_a_broker_that_refuses_the_messages_is_an_error(start, broker, cluster, 
 
 @pytest.mark.long
 def test_a_topic_that_goes_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
-    def delete(line):
-        if "already created" in line:
-            cluster.delete_topics()
+    with KafkaAdminClient(**cluster.settings) as admin:
 
-    producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
-    assert producer.wait(on_this_machine(35)) == 1
+        def delete(line):
+            if "already created" in line:
+                admin.delete_topics([topic])
+
+        producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
+        assert producer.wait(on_this_machine(35)) == 1
     [line] = producer.err
     assert cluster.address in line and len(producer.out) < 11
 
