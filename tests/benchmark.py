@@ -111,8 +111,8 @@ class Benchmark:
             for name, function in functions.items():
                 try:
                     number = function()
-                # kafka-python can forget to join; the bare loop is not mended
                 except AssertionError as error:
+                    # kafka-python can forget to join; the bare loop is not mended
                     print(f"  {name}: {str(error).splitlines()[0]}; once more", flush=True)
                     number = function()
                 numbers[name].append(number)

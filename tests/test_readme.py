@@ -163,9 +163,8 @@ class Terminal:
             elif text:
                 self.expect(text, like)
                 like = ()
-        if self.command and not self.command.startswith(
-            "python "
-        ):  # a tool, not one of the scripts: let it end
+        is_script = self.command and self.command.startswith("python ")
+        if self.command and not is_script:  # a tool: let it end
             self.has_ended()
 
     def close(self):
