@@ -206,6 +206,10 @@ class Broker:
         """Let it go on after freeze()."""
         psutil.Process(self.process.pid).resume()
 
+    def come_back(self):
+        """Serve again, be it after kill() or after freeze()."""
+        self.thaw() if self.process.poll() is None else self.start()
+
     def remove(self):
         """Stop it, if it runs, and delete its data and its log."""
         if self.process and self.process.poll() is None:

@@ -67,10 +67,7 @@ def broker(embedded, cluster):
             "needs the embedded broker, to stop it or to have its topics to itself; BOOTSTRAP_SERVERS is set"
         )
     yield embedded
-    if embedded.process.poll() is None:
-        embedded.thaw()
-    else:
-        embedded.start()
+    embedded.come_back()
     wait_until(lambda: cluster.members("nobody") == 0, what="the broker serves again")
 
 

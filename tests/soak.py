@@ -221,8 +221,7 @@ def are_able(fleets):
 
 def strike_broker(fault, broker, fleets, chance):
     """Take the broker away for some seconds. Every other time a worker of a fleet is stopped meanwhile."""
-    is_killed = fault == "broker killed"
-    broker.kill() if is_killed else broker.freeze()
+    broker.kill() if fault == "broker killed" else broker.freeze()
     for fleet in fleets:
         fleet.note(fault)
     for fleet in fleets:
@@ -232,7 +231,7 @@ def strike_broker(fault, broker, fleets, chance):
             fleet.note("worker stopped, broker away", worker)
             fleet.stop(worker, "away")
     wait(chance.uniform(1, SESSION_SECONDS + 3), fleets)
-    broker.start() if is_killed else broker.thaw()
+    broker.come_back()
     wait(2, fleets)  # clients knock once a second: by now all are back
 
 

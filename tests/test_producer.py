@@ -121,7 +121,7 @@ def test_a_message_that_is_not_stored_within_30_s_is_an_error(start, broker, clu
     assert producer.wait(on_this_machine(35)) == 1
     [line] = producer.err
     assert broker.address in line and 3 <= len(producer.out) < 10
-    broker.start() if fault == "kill" else broker.thaw()
+    broker.come_back()
     found = wait_until(lambda: stored(cluster, new_topic), what="the broker is back")
     assert producer.out == PUBLISHED[: len(producer.out)]
     assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was on its way

@@ -304,7 +304,7 @@ def test_broker_is_killed_and_comes_back(broker, service):
 # in hand; if the last commit failed it says that this will be delivered again, and exits 1
 
 
-@pytest.mark.parametrize("fault", ["gone", "frozen"])
+@pytest.mark.parametrize("fault", ["kill", "freeze"], ids=["gone", "frozen"])
 def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     seconds = {"idle": 0.05, "trying again": 1, "in hand": 3}
     jobs = {(name, moment): service(WORK_SECONDS=seconds[moment]) for moment in seconds for name in WORKERS}
@@ -320,7 +320,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
         if moment != "idle":
             job.hire(name)
     together(lambda job: job.workers[0].wait_for("^sending|^received"), list(jobs.values()))
-    broker.freeze() if fault == "frozen" else broker.kill()
+    getattr(broker, fault)()
 
     def end(case):
         (_, moment), [script] = case, jobs[case].workers
@@ -329,7 +329,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
         stop(script, code=0 if moment == "idle" else 1)
 
     together(end, list(jobs))
-    broker.thaw() if fault == "frozen" else broker.start()
+    broker.come_back()
     for (name, moment), job in jobs.items():
         if moment != "idle":
             job.hire(name, BATCH_SECONDS=0.5)
