@@ -284,14 +284,13 @@ def main():
                 benchmark.memory(topic)
                 benchmark.scaling()
             finally:
-                for run in Run.running:  # if any, something went wrong, or somebody pressed Ctrl+C
+                for run in Run.running:
                     run.end()
-                    print(run)
     except KeyboardInterrupt:
         print("\nStopped; nothing that the benchmark started is left running.", flush=True)
         sys.exit(130)
     except (BrokerError, AssertionError) as error:
-        sys.exit(str(error))
+        sys.exit("\n".join(map(str, [error, *Run.running])))
     finally:
         on_stop_signals(signal.SIG_IGN)
     print_table(benchmark.rows)

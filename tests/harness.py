@@ -19,11 +19,7 @@ import psutil
 from broker import suspend
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern
-from kafka.errors import (
-    CoordinatorNotAvailableError,
-    KafkaError,
-    UnknownTopicOrPartitionError,
-)
+from kafka.errors import CoordinatorNotAvailableError, KafkaError, UnknownTopicOrPartitionError
 
 ROOT = Path(__file__).parent.parent
 GOODBYE = "End of the program. I was killed gracefully"

@@ -163,8 +163,7 @@ class Terminal:
             elif text:
                 self.expect(text, like)
                 like = ()
-        is_script = self.command and self.command.startswith("python ")
-        if self.command and not is_script:  # a tool: let it end
+        if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
             self.has_ended()
 
     def close(self):
