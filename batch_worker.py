@@ -1,11 +1,10 @@
-"""Handles sign-ups in batches, at least once each: one thread fills a buffer, the other one empties it."""
+"""Process sign-ups in batches: one thread fills a buffer, the other one empties it every five seconds."""
 
 import os
 import signal
 import sys
 import threading
-from contextlib import suppress
-from queue import Queue
+from queue import SimpleQueue
 from time import monotonic, sleep
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
@@ -26,101 +25,32 @@ def exit_gracefully(signum, frame):
     is_shutting_down = True
 
 
-class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """The child thread: pulls messages into the buffer, commits them when main() has handled them."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.emails = Queue()  # the buffer; each entry is a list: the addresses that one poll() has brought
-        self.batch_is_due = threading.Event()  # wakes main()
-        self.uncommitted = 0  # how many messages were pulled since the last commit
-        self.failure = None  # why this thread has ended, if it wasn't asked to
-        self.kafka = KafkaConsumer(
-            group_id=GROUP_ID,
-            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
-            bootstrap_timeout_ms=20_000,
-            reconnect_backoff_max_ms=1000,  # while the broker is away, knock every second
-            metadata_max_age_ms=10_000,  # partitions that are added are found within 10 s
-            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
-            auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
-            enable_auto_commit=False,  # a timer would commit what is still in the buffer
-        )
-
-    def run(self):
-        try:
-            self.kafka.subscribe([TOPIC], listener=self)
-            while self.uncommitted or not is_shutting_down:
-                self.fill_buffer()
-                self.finish_batch()
-        except Exception as error:
-            self.failure = f"Ended by {error!r}. A batch that is not committed will be delivered again"
-        self.kafka.close(timeout_ms=3000)
-
-    def fill_buffer(self):
-        """Pull messages for BATCH_SECONDS, or until the buffer is full, or until the flag is set."""
-        end = monotonic() + BATCH_SECONDS
-        while monotonic() < end and self.uncommitted < BUFFER_SIZE and not is_shutting_down:
-            # kafka-python 3.0.12 can forget that it is joining the group; only this private call reminds it
-            if self.kafka.group_metadata().state != MemberState.STABLE:
-                self.kafka._coordinator.request_rejoin()
-            try:
-                polled = self.kafka.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.uncommitted)
-            except RetriableError:
-                continue  # the broker went away: knock again
-            messages = [message for partition in polled.values() for message in partition]
-            if count := len(messages):
-                print(f"received {count} message{'s' if count > 1 else ''}, inserting into the queue buffer")
-                self.emails.put([email for message in messages if (email := email_in(message))])
-                self.uncommitted += count
-
-    def have_batch_handled(self):
-        self.batch_is_due.set()  # wakes main(), which calls process_messages()
-        self.emails.join()  # waits until all that was in the buffer is handled: task_done()
-
-    def finish_batch(self):
-        """Have the batch handled, and commit it. If we die before the commit, it is delivered again."""
-        while self.uncommitted:
-            self.have_batch_handled()  # when a commit is tried again, there is nothing left to do here
-            try:
-                self.kafka.commit(timeout_ms=4000)  # commits all that poll() has returned
-                self.uncommitted = 0
-            except (CommitFailedError, RebalanceInProgressError, RetriableError) as error:
-                if is_shutting_down:
-                    raise  # to run(), for main() to say so
-                print(f"Cannot commit ({error}), going on. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-                if not error.retriable:  # first, poll() has to join the group again
-                    self.uncommitted = 1  # then, commit what is still ours; the rest is delivered again
-                    return
-
-    # A thread of kafka-python's calls these, but only while the child waits for it in poll(), or in close().
-    async def on_partitions_revoked(self, revoked):
-        """Other workers may get our partitions: finish what was pulled from them, or they will repeat it."""
-        if self.uncommitted and not self.failure:
-            self.have_batch_handled()
-            with suppress(KafkaError):  # if one left this method, kafka-python would never join again
-                await self.kafka.commit_async()
-                self.uncommitted = 0
-
-    async def on_partitions_lost(self, lost):
-        """The group took us for dead: what was pulled is delivered again, to others. So drop the buffer."""
-        self.emails, self.uncommitted = Queue(), 0
-
-    async def on_partitions_assigned(self, assigned): ...  # a listener must have it
-
-
-def email_in(message):
-    """The email address that a message carries. Anything else is reported, and gives None."""
-    email = (message.value or b"").decode(errors="surrogateescape")  # what is not UTF-8 becomes unprintable
-    if "@" in email and len(email) <= 254 and email.isprintable():  # 254: the longest that SMTP takes
-        return email
-    place = f"{TOPIC}, partition {message.partition}, offset {message.offset}"
-    print(f"skipping what is no email address: {place}", file=sys.stderr)
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while connecting, Ctrl+C ends the program at once
+    try:
+        child = Consumer()
+    except (KafkaError, ValueError) as error:
+        sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
+    signal.signal(signal.SIGINT, exit_gracefully)
+    signal.signal(signal.SIGTERM, exit_gracefully)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # never hold back or fail to print
+    print("starting batch consumer worker")
+    child.start()
+    while child.is_alive():
+        if child.batch_is_due.wait(timeout=0.1):  # set in have_buffer_processed(), where the child waits
+            child.batch_is_due.clear()
+            process_messages(child.emails)
+            child.batch_is_done.set()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C while the interpreter exits
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if child.failure:
+        sys.exit(child.failure)
+    print("End of the program. I was killed gracefully")
 
 
 def process_messages(emails):
-    """Handle all that is in the buffer as one batch."""
-    entries = [emails.get() for _ in range(emails.qsize())]
-    batch = [email for entry in entries for email in entry]
+    """Process everything in the buffer as one batch."""
+    batch = [emails.get() for _ in range(emails.qsize())]
     if batch:
         print("processing message in queue buffer")
         print(f"sending email to user {batch}")
@@ -128,32 +58,121 @@ def process_messages(emails):
         print(f"updating status to Waiting Confirmation for users {batch}")
         sleep(WORK_SECONDS)
         print("finished processing messages")
-    for _ in entries:
-        emails.task_done()  # with the last of them have_batch_handled() goes on, and the batch is committed
 
 
-def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
-    try:
-        child = Consumer()
-    except (KafkaError, ValueError) as error:
-        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or correct BOOTSTRAP_SERVERS")
-    signal.signal(signal.SIGINT, exit_gracefully)
-    signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # each line at once, in a pipe too
-    print("starting batch consumer worker")
-    child.start()
-    waited = 0  # seconds since the signal, without those of the work
-    while child.is_alive() and waited < 9:  # a broker that does not answer delays the end no longer
-        waited = waited + 0.05 if is_shutting_down else 0
-        if child.batch_is_due.wait(0.05):
-            child.batch_is_due.clear()
-            process_messages(child.emails)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if child.failure or child.is_alive():
-        sys.exit(child.failure or "No answer from the broker. The last batch will be delivered again")
-    print("End of the program. I was killed gracefully")
+class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
+    """The child thread. It alone uses the KafkaConsumer: it polls messages into the buffer, and commits.
+
+    The threads take turns: commit() covers everything polled, so nothing is polled while main() works.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)  # if the work in main() fails, don't keep the program alive
+        self.emails = SimpleQueue()  # the buffer: at most BUFFER_SIZE addresses
+        self.batch_is_due = threading.Event()  # wakes main()
+        self.batch_is_done = threading.Event()  # wakes the child
+        self.is_committed = True  # whether everything polled is committed
+        self.failure = None  # what ended the child, if it was not a signal
+        self.check_at = monotonic() + 20
+        self.consumer = KafkaConsumer(
+            group_id=GROUP_ID,
+            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
+            bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
+            reconnect_backoff_max_ms=1000,  # retry every second while the broker is unavailable
+            metadata_max_age_ms=10_000,  # discover new partitions within 10 s
+            session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
+            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
+            isolation_level="read_committed",  # skip messages of aborted transactions
+            enable_auto_commit=False,  # a timer would commit what is still in the buffer
+        )
+
+    def run(self):
+        try:
+            self.consumer.subscribe([TOPIC], listener=self)
+            while not is_shutting_down:
+                self.process_batch()
+                self.fill_buffer()
+            self.process_batch()  # one last time
+            if not self.is_committed:
+                self.failure = "The last batch is not committed and will be delivered again."
+        except Exception as error:
+            self.failure = f"Stopped by {error!r}. What is not committed will be delivered again."
+        self.consumer.close(timeout_ms=2000)  # leave the group
+
+    def fill_buffer(self):
+        """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
+        end = monotonic() + BATCH_SECONDS
+        while monotonic() < end and (room := BUFFER_SIZE - self.emails.qsize()) and not is_shutting_down:
+            messages = self.poll(room)
+            if messages:
+                self.is_committed = False
+                plural = "s" if len(messages) > 1 else ""
+                print(f"received {len(messages)} message{plural}, inserting into the queue buffer")
+            for message in messages:
+                if email := email_in(message):
+                    self.emails.put(email)
+
+    def poll(self, max_records):
+        """Return the next messages, or none after half a second; report lost contact with the group."""
+        polled = {}
+        try:
+            polled = self.consumer.poll(timeout_ms=500, max_records=max_records)
+        except RetriableError:  # such as a port that accepts connections and drops them
+            sleep(0.5)
+        is_member = self.consumer.group_metadata().state == MemberState.STABLE
+        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; only a private call reminds it
+            self.consumer._coordinator.request_rejoin()
+        if monotonic() > self.check_at:
+            self.check_at = monotonic() + 20
+            if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Is its advertised address reachable?"
+                print(f"No contact with group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
+        return [message for batch in polled.values() for message in batch]
+
+    def process_batch(self):
+        """Have the batch processed, then commit. A commit that fails is repeated after the next batch."""
+        self.process_buffer_in_main()
+        if self.is_committed:
+            return
+        try:
+            self.consumer.commit(timeout_ms=2000)
+            self.is_committed = True
+        except RetriableError as error:
+            print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+        except (CommitFailedError, RebalanceInProgressError) as error:
+            print(f"Group {GROUP_ID} has refused a commit, retrying: {error!r}", file=sys.stderr)
+
+    def process_buffer_in_main(self):
+        self.batch_is_due.set()  # main() calls process_messages()
+        self.batch_is_done.wait()
+        self.batch_is_done.clear()
+
+    # kafka-python calls these on a thread of its own during a rebalance, while the child waits in poll()
+    async def on_partitions_revoked(self, revoked):
+        """Process and commit the buffer while these partitions are still ours, or others will repeat it."""
+        if self.is_committed or self.failure:
+            return
+        self.process_buffer_in_main()
+        try:
+            await self.consumer.commit_async()
+            self.is_committed = True
+        except KafkaError as error:
+            print(f"Commit failed before a rebalance: {error!r}", file=sys.stderr)
+
+    async def on_partitions_lost(self, lost):
+        """The group has evicted this worker; others will receive what is in the buffer, so drop it."""
+        self.emails, self.is_committed = SimpleQueue(), True
+
+    async def on_partitions_assigned(self, assigned): ...  # a listener must have it
+
+
+def email_in(message):
+    """Return the message's email address, or None after reporting that it has no valid one."""
+    email = (message.value or b"").decode(errors="surrogateescape")  # makes invalid UTF-8 unprintable
+    if "@" in email and len(email) <= 254 and email.isprintable():  # SMTP allows 254 characters
+        return email
+    place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
+    print(f"skipping invalid email address: {place}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Handles each sign-up when it arrives, at least once: sends an email, updates the user's status, commits."""
+"""Process each sign-up as it arrives: send an email, update the user's status, then commit the message."""
 
 import os
 import signal
 import sys
-from time import sleep
+from time import monotonic, sleep
 
 from kafka import KafkaConsumer
 from kafka.errors import CommitFailedError, KafkaError, RetriableError
@@ -21,11 +21,65 @@ def graceful_exit(signum, frame):
     is_shutting_down = True
 
 
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while connecting, Ctrl+C ends the program at once
+    try:
+        consumer = KafkaConsumer(
+            TOPIC,
+            group_id=GROUP_ID,
+            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
+            bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
+            reconnect_backoff_max_ms=1000,  # retry every second while the broker is unavailable
+            metadata_max_age_ms=10_000,  # discover new partitions within 10 s
+            session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
+            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
+            isolation_level="read_committed",  # skip messages of aborted transactions
+            enable_auto_commit=False,  # commit when the work is done, not by a timer
+            max_poll_records=1,  # keep this at 1: commit() covers every message that poll() returned
+        )
+    except (KafkaError, ValueError) as error:
+        sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
+    signal.signal(signal.SIGINT, graceful_exit)
+    signal.signal(signal.SIGTERM, graceful_exit)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # never hold back or fail to print
+    print("starting streaming consumer worker")
+    try:
+        for message in messages(consumer):
+            process_message(message)
+            commit(consumer)
+    except KafkaError as error:
+        sys.exit(f"Stopped by {error!r}. What is not committed will be delivered again after a restart.")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C while the interpreter exits
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        consumer.close(timeout_ms=3000)  # leave the group
+    print("End of the program. I was killed gracefully")
+
+
+def messages(consumer):
+    """Yield one message after another until a signal arrives; report lost contact with the group."""
+    check_at = monotonic() + 20
+    while not is_shutting_down:
+        try:
+            for batch in consumer.poll(timeout_ms=500).values():
+                yield from batch
+        except RetriableError:  # such as a port that accepts connections and drops them
+            sleep(0.5)
+        is_member = consumer.group_metadata().state == MemberState.STABLE
+        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; only a private call reminds it
+            consumer._coordinator.request_rejoin()
+        if monotonic() > check_at:
+            check_at = monotonic() + 20
+            if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Is its advertised address reachable?"
+                print(f"No contact with group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
+
+
 def process_message(message):
-    email = (message.value or b"").decode(errors="surrogateescape")  # what is not UTF-8 becomes unprintable
-    if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: the longest that SMTP takes
-        place = f"{TOPIC}, partition {message.partition}, offset {message.offset}"
-        print(f"skipping what is no email address: {place}", file=sys.stderr)
+    email = (message.value or b"").decode(errors="surrogateescape")  # makes invalid UTF-8 unprintable
+    if "@" not in email or len(email) > 254 or not email.isprintable():  # SMTP allows 254 characters
+        place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
+        print(f"skipping invalid email address: {place}", file=sys.stderr)
         return
     print(f"sending email to {email}")
     sleep(WORK_SECONDS)
@@ -35,58 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit what poll() has returned, the finished message. If we die before that, it is delivered again."""
-    while True:
+    """Commit the processed message. After a crash before this, Kafka delivers it again."""
+    while not is_shutting_down:
         try:
-            return consumer.commit(timeout_ms=4000)  # with close(), less than 10 s after the signal
-        except (CommitFailedError, RetriableError) as error:
-            if is_shutting_down:
-                raise  # main() says so, and exits with code 1
-            print(f"Cannot commit ({error}), going on. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-            if isinstance(error, CommitFailedError):
-                return  # the group took us for dead: poll() joins it, and the message is delivered again
-
-
-def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a consumer, Ctrl+C just ends the program
-    try:
-        consumer = KafkaConsumer(
-            TOPIC,
-            group_id=GROUP_ID,
-            bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
-            bootstrap_timeout_ms=20_000,
-            reconnect_backoff_max_ms=1000,  # while the broker is away, knock every second
-            metadata_max_age_ms=10_000,  # partitions that are added are found within 10 s
-            session_timeout_ms=10_000,  # a killed worker's partitions go to another one after 10 s
-            auto_offset_reset="earliest",  # a group's first worker begins with the oldest message
-            enable_auto_commit=False,  # commit() when a message is finished, not when a timer says so
-            max_poll_records=1,  # one message: commit() is for it alone, and so is max_poll_interval_ms
-        )
-    except (KafkaError, ValueError) as error:
-        sys.exit(f"No broker at {BOOTSTRAP_SERVERS!r} ({error}). Start it, or correct BOOTSTRAP_SERVERS")
-    signal.signal(signal.SIGINT, graceful_exit)
-    signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # each line at once, in a pipe too
-    print("starting streaming consumer worker")
-    try:
-        while not is_shutting_down:
-            # kafka-python 3.0.12 can forget that it is joining the group; only this private call reminds it
-            if consumer.group_metadata().state != MemberState.STABLE:
-                consumer._coordinator.request_rejoin()
-            try:
-                polled = consumer.poll(timeout_ms=500)
-            except RetriableError:
-                continue  # the broker went away: knock again
-            for [message] in polled.values():  # nothing, or one partition with one message
-                process_message(message)
-                commit(consumer)
-    except KafkaError as error:
-        sys.exit(f"Ended by {error!r}. A message that is not committed will be delivered again")
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python itself would die of a late Ctrl+C
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        consumer.close(timeout_ms=3000)
-    print("End of the program. I was killed gracefully")
+            return consumer.commit(timeout_ms=2000)
+        except RetriableError as error:
+            print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+            sleep(2)
+        except CommitFailedError:
+            return print(f"Group {GROUP_ID} has evicted this worker; it will rejoin.", file=sys.stderr)
+    consumer.commit(timeout_ms=2000)  # one last time: main() reports a failure
 
 
 if __name__ == "__main__":
