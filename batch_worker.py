@@ -1,4 +1,4 @@
-"""Process sign-ups in batches: one thread fills a buffer, the other one empties it every five seconds."""
+"""Process sign-ups in batches: one thread fills a buffer, the other processes it every five seconds."""
 
 import os
 import signal
@@ -26,18 +26,18 @@ def exit_gracefully(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while connecting, Ctrl+C ends the program at once
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C ends the program at once
     try:
         child = Consumer()
     except (KafkaError, ValueError) as error:
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # never hold back or fail to print
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # print at once, in any encoding
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
-        if child.batch_is_due.wait(timeout=0.1):  # set in have_buffer_processed(), where the child waits
+        if child.batch_is_due.wait(timeout=0.1):  # by process_buffer_in_main()
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
@@ -49,7 +49,6 @@ def main():
 
 
 def process_messages(emails):
-    """Process everything in the buffer as one batch."""
     batch = [emails.get() for _ in range(emails.qsize())]
     if batch:
         print("processing message in queue buffer")
@@ -61,18 +60,18 @@ def process_messages(emails):
 
 
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """The child thread. It alone uses the KafkaConsumer: it polls messages into the buffer, and commits.
+    """The child thread: poll messages into the buffer, and commit them once main() has processed them.
 
-    The threads take turns: commit() covers everything polled, so nothing is polled while main() works.
+    commit() covers everything polled, so the two threads take turns: nothing is polled while main() works.
     """
 
     def __init__(self):
-        super().__init__(daemon=True)  # if the work in main() fails, don't keep the program alive
+        super().__init__(daemon=True)  # if main() fails, the child must not keep the program alive
         self.emails = SimpleQueue()  # the buffer: at most BUFFER_SIZE addresses
         self.batch_is_due = threading.Event()  # wakes main()
         self.batch_is_done = threading.Event()  # wakes the child
         self.is_committed = True  # whether everything polled is committed
-        self.failure = None  # what ended the child, if it was not a signal
+        self.failure = None  # why the child ended, unless a signal ended it
         self.check_at = monotonic() + 20
         self.consumer = KafkaConsumer(
             group_id=GROUP_ID,
@@ -81,7 +80,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             reconnect_backoff_max_ms=1000,  # retry every second while the broker is unavailable
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
-            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
+            auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
             isolation_level="read_committed",  # skip messages of aborted transactions
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
@@ -90,9 +89,8 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         try:
             self.consumer.subscribe([TOPIC], listener=self)
             while not is_shutting_down:
+                self.fill_buffer()  # returns at once when a signal arrives
                 self.process_batch()
-                self.fill_buffer()
-            self.process_batch()  # one last time
             if not self.is_committed:
                 self.failure = "The last batch is not committed and will be delivered again."
         except Exception as error:
@@ -103,54 +101,52 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
         end = monotonic() + BATCH_SECONDS
         while monotonic() < end and (room := BUFFER_SIZE - self.emails.qsize()) and not is_shutting_down:
-            messages = self.poll(room)
-            if messages:
+            self.check_membership()
+            try:
+                polled = self.consumer.poll(timeout_ms=500, max_records=room)
+            except RetriableError:  # for example, the port accepts connections and drops them
+                sleep(0.5)
+                continue
+            messages = [message for partition in polled.values() for message in partition]
+            if count := len(messages):
+                print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
                 self.is_committed = False
-                plural = "s" if len(messages) > 1 else ""
-                print(f"received {len(messages)} message{plural}, inserting into the queue buffer")
             for message in messages:
                 if email := email_in(message):
                     self.emails.put(email)
 
-    def poll(self, max_records):
-        """Return the next messages, or none after half a second; report lost contact with the group."""
-        polled = {}
-        try:
-            polled = self.consumer.poll(timeout_ms=500, max_records=max_records)
-        except RetriableError:  # such as a port that accepts connections and drops them
-            sleep(0.5)
+    def check_membership(self):
         is_member = self.consumer.group_metadata().state == MemberState.STABLE
-        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; only a private call reminds it
+        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; no public call reminds it
             self.consumer._coordinator.request_rejoin()
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Is its advertised address reachable?"
-                print(f"No contact with group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
-        return [message for batch in polled.values() for message in batch]
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Check its log and advertised address."
+                print(f"No contact with the broker of group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Have the batch processed, then commit. A commit that fails is repeated after the next batch."""
+        """Have main() process the buffer, then commit. A failed commit is repeated after the next batch."""
         self.process_buffer_in_main()
-        if self.is_committed:
-            return
         try:
-            self.consumer.commit(timeout_ms=2000)
-            self.is_committed = True
+            if not self.is_committed:
+                self.consumer.commit(timeout_ms=2000)
+                self.is_committed = True
         except RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:
-            print(f"Group {GROUP_ID} has refused a commit, retrying: {error!r}", file=sys.stderr)
+        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or a rebalance goes on
+            print(f"Group {GROUP_ID} refused a commit, retrying: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
         self.batch_is_done.wait()
         self.batch_is_done.clear()
 
-    # kafka-python calls these on a thread of its own during a rebalance, while the child waits in poll()
+    # In a rebalance, poll() waits while kafka-python calls these on its own thread. No heartbeats are sent
+    # meanwhile: if a batch takes longer than session_timeout_ms, the group evicts this worker.
     async def on_partitions_revoked(self, revoked):
-        """Process and commit the buffer while these partitions are still ours, or others will repeat it."""
-        if self.is_committed or self.failure:
+        """Process and commit the buffer while the partitions are still ours, or others will repeat it."""
+        if self.is_committed or self.failure:  # after a failure, leave it to the next worker
             return
         self.process_buffer_in_main()
         try:
@@ -160,15 +156,15 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             print(f"Commit failed before a rebalance: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
-        """The group has evicted this worker; others will receive what is in the buffer, so drop it."""
+        """The group has evicted this worker: drop the buffer, as other workers will receive its messages."""
         self.emails, self.is_committed = SimpleQueue(), True
 
-    async def on_partitions_assigned(self, assigned): ...  # a listener must have it
+    async def on_partitions_assigned(self, assigned): ...  # required by the interface
 
 
 def email_in(message):
-    """Return the message's email address, or None after reporting that it has no valid one."""
-    email = (message.value or b"").decode(errors="surrogateescape")  # makes invalid UTF-8 unprintable
+    """Return the email address in the message. If there is no valid one, report that and return None."""
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
     if "@" in email and len(email) <= 254 and email.isprintable():  # SMTP allows 254 characters
         return email
     place = f"{message.topic}, partition {message.partition}, offset {message.offset}"

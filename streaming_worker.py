@@ -22,7 +22,7 @@ def graceful_exit(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while connecting, Ctrl+C ends the program at once
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C ends the program at once
     try:
         consumer = KafkaConsumer(
             TOPIC,
@@ -41,7 +41,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # never hold back or fail to print
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # print at once, in any encoding
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
@@ -63,20 +63,20 @@ def messages(consumer):
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # such as a port that accepts connections and drops them
+        except RetriableError:  # for example, the port accepts connections and drops them
             sleep(0.5)
         is_member = consumer.group_metadata().state == MemberState.STABLE
-        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; only a private call reminds it
+        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; no public call reminds it
             consumer._coordinator.request_rejoin()
         if monotonic() > check_at:
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Is its advertised address reachable?"
-                print(f"No contact with group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Check its log and advertised address."
+                print(f"No contact with the broker of group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
 
 
 def process_message(message):
-    email = (message.value or b"").decode(errors="surrogateescape")  # makes invalid UTF-8 unprintable
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
     if "@" not in email or len(email) > 254 or not email.isprintable():  # SMTP allows 254 characters
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
         print(f"skipping invalid email address: {place}", file=sys.stderr)

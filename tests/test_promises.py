@@ -217,7 +217,7 @@ def refused(service, **settings):
     first = job.hire("batch_worker", BATCH_SECONDS=10, **settings)
     first.wait_for("^received")
     job.hire("streaming_worker")  # the first learns of it within 3 s, works for 8 s, and is out of the group
-    wait_until(lambda: "Cannot commit" in "".join(first.err), what="it is no longer in the group")
+    wait_until(lambda: "Commit failed" in "".join(first.err), what="it is no longer in the group")
     return job
 
 
@@ -230,7 +230,7 @@ def test_worker_joins_while_a_batch_takes_longer_than_the_session(service):
 
 
 def test_worker_joins_while_a_batch_takes_longer_than_the_session_and_then_the_signal_comes(service):
-    first = refused(service, signal_at="Cannot commit").workers[0]
+    first = refused(service, signal_at="Commit failed").workers[0]
     assert first.wait(on_this_machine(10)) == 1 and AGAIN in first.err[-1] and len(first.err) == 2
 
 
@@ -325,7 +325,7 @@ def test_broker_is_gone_or_frozen_when_the_signal_comes(broker, service, fault):
     def end(case):
         (_, moment), [script] = case, jobs[case].workers
         if moment == "trying again":
-            wait_until(lambda: "Cannot commit" in "".join(script.err), 20, "a commit failed")
+            wait_until(lambda: "Commit failed" in "".join(script.err), 20, "a commit failed")
         stop(script, code=0 if moment == "idle" else 1)
 
     together(end, list(jobs))
