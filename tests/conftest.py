@@ -1,13 +1,12 @@
 """Fixtures: the broker (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
-import os
 import signal
 
 import pytest
+from broker import EXTERNAL_BROKER as EXTERNAL
 from broker import Broker
 from harness import Cluster, Script, Service, wait_until
 
-EXTERNAL = os.environ.get("BOOTSTRAP_SERVERS")
 CHAPTERS = [
     "test_compose",
     "test_scripts",
@@ -19,10 +18,10 @@ CHAPTERS = [
     "test_readme",
     "test_soak",
 ]
-ACCESS_CONTROL = """\
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
-"""
+ACCESS_CONTROL = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -39,10 +38,7 @@ def embedded():
     if EXTERNAL:
         yield None
         return
-    broker = Broker()
-    with (broker.directory / "server.properties").open("a") as properties:
-        properties.write(ACCESS_CONTROL)  # for the tests in which it refuses something
-    with broker:
+    with Broker(properties=ACCESS_CONTROL) as broker:  # for the tests in which it refuses something
         yield broker
 
 
