@@ -177,7 +177,9 @@ class Broker:
         (self.directory / "server.properties").write_text(settings)
         if not self.data.exists():
             # A fixed cluster id, because a random one may begin with "-", which StorageTool rejects.
-            command = "kafka.tools.StorageTool format --standalone -t user-signups -c server.properties"
+            command = "kafka.tools.StorageTool format -t user-signups -c server.properties"
+            if "controller" in self.properties["process.roles"]:
+                command += " --standalone"
             self.process = self.java(*command.split())
             try:
                 is_rejected = self.process.wait(START_SECONDS) != 0

@@ -14,6 +14,7 @@ CHAPTERS = [
     "test_streaming_worker",
     "test_batch_worker",
     "test_promises",
+    "test_other_clients",
     "test_broker",
     "test_readme",
     "test_soak",

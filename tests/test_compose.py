@@ -71,7 +71,10 @@ def test_down_leaves_nothing_behind(service):
 
 
 def test_the_scripts_need_one_package():
-    assert (ROOT / "requirements.txt").read_text().split("\n") == ["kafka-python[crc32c,lz4,snappy,zstd]==3.0.12", ""]
+    assert (ROOT / "requirements.txt").read_text().split("\n") == [
+        "kafka-python[crc32c,lz4,snappy,zstd]==3.0.12",
+        "",
+    ]
 
 
 def test_the_top_of_the_repository_has_these_entries_and_no_others():

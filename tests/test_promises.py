@@ -21,13 +21,13 @@ AGAIN = "will be delivered again"
 SENDING = "^sending email to"
 
 
-def stop(script, code=0, number=signal.SIGTERM):
-    """Send it the signal, and see it end as promised: within 10 s, beyond its work in hand."""
+def stop(script, code=0, number=signal.SIGTERM, seconds=10):
+    """Send the signal; check that the process exits within so many seconds of finishing its work."""
     asked = time.monotonic()
     script.signal(number)
     assert script.wait(60) == code
     took = time.monotonic() - max([asked] + [at for at, line in script.lines if line != GOODBYE])
-    assert took < on_this_machine(10)
+    assert took < on_this_machine(seconds)
     assert script.out[-1] == GOODBYE if code == 0 else AGAIN in script.err[-1]
 
 
@@ -102,6 +102,7 @@ def test_sigkill_while_at_work(worker, service):
     second.wait_for(SENDING, seconds=20)
     job.wait_handled()
     stop(second)
+    assert second.err == []  # waiting for the first one's session to end is no trouble
     in_hand = first.begun()[-2:] if worker == "streaming_worker" else first.begun()
     job.check(repeated=len(in_hand))
     assert job.repeated().keys() <= set(in_hand)
@@ -231,7 +232,7 @@ def test_worker_joins_while_a_batch_takes_longer_than_the_session(service):
 
 def test_worker_joins_while_a_batch_takes_longer_than_the_session_and_then_the_signal_comes(service):
     first = refused(service, signal_at="Commit failed").workers[0]
-    assert first.wait(on_this_machine(10)) == 1 and AGAIN in first.err[-1] and len(first.err) == 2
+    assert first.wait(on_this_machine(10)) == 1 and AGAIN in first.err[-1]
 
 
 def test_worker_is_frozen_past_its_session(worker, service):
@@ -348,7 +349,7 @@ def test_broker_is_frozen_while_a_rebalance_waits_for_the_commit_when_the_signal
     broker.freeze()
     first.wait_for("^finished")
     time.sleep(0.5)  # now it waits in the listener
-    stop(first, code=1)
+    stop(first, code=1, seconds=35)
 
 
 @pytest.mark.parametrize("kind", ["group", "topic"])
@@ -390,7 +391,7 @@ def told(process, address, seconds):
     assert process.wait(60) == 1 and process.out == []
     assert time.monotonic() - process.started < on_this_machine(seconds)
     [line] = process.err
-    assert repr(address) in line and ("correct" in line or "Is it up?" in line)
+    assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or process.name == "producer")
 
 
 @pytest.mark.parametrize("address", ["localhost:port", "localhost:"])
