@@ -1,4 +1,4 @@
-"""Process sign-ups in batches: one thread fills a buffer, the other processes it every five seconds."""
+"""Process sign-ups in batches, at least once: a failure may repeat a batch, but never loses one."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def main():
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
-        if child.batch_is_due.wait(timeout=0.1):  # by process_buffer_in_main()
+        if child.batch_is_due.wait(timeout=0.1):  # the child waits in process_buffer_in_main()
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
@@ -60,9 +60,9 @@ def process_messages(emails):
 
 
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """The child thread: poll messages into the buffer, and commit them once main() has processed them.
+    """The child thread: poll for five seconds, wait while main() processes the batch, then commit it.
 
-    commit() covers everything polled, so the two threads take turns: nothing is polled while main() works.
+    commit() covers everything polled, so nothing may be polled until main() has processed the batch.
     """
 
     def __init__(self):
@@ -71,7 +71,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         self.batch_is_due = threading.Event()  # wakes main()
         self.batch_is_done = threading.Event()  # wakes the child
         self.is_committed = True  # whether everything polled is committed
-        self.failure = None  # why the child ended, unless a signal ended it
+        self.failure = None  # why the child ended, or None after a clean shutdown
         self.check_at = monotonic() + 20
         self.consumer = KafkaConsumer(
             group_id=GROUP_ID,
@@ -89,12 +89,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         try:
             self.consumer.subscribe([TOPIC], listener=self)
             while not is_shutting_down:
-                self.fill_buffer()  # returns at once when a signal arrives
-                self.process_batch()
-            if not self.is_committed:
-                self.failure = "The last batch is not committed and will be delivered again."
+                self.fill_buffer()
+                self.process_batch()  # after a signal, too: this is the last batch
+            self.failure = None if self.is_committed else "The last batch will be delivered again."
         except Exception as error:
-            self.failure = f"Stopped by {error!r}. What is not committed will be delivered again."
+            self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
         self.consumer.close(timeout_ms=2000)  # leave the group
 
     def fill_buffer(self):
@@ -104,7 +103,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.check_membership()
             try:
                 polled = self.consumer.poll(timeout_ms=500, max_records=room)
-            except RetriableError:  # for example, the port accepts connections and drops them
+            except RetriableError:  # includes a port that accepts connections and drops them
                 sleep(0.5)
                 continue
             messages = [message for partition in polled.values() for message in partition]
@@ -116,17 +115,18 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        is_member = self.consumer.group_metadata().state == MemberState.STABLE
-        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; no public call reminds it
-            self.consumer._coordinator.request_rejoin()
+        """Keep joining the group until this worker is a member. Report trouble every 20 s."""
+        trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
+        if self.consumer.group_metadata().state != MemberState.STABLE:
+            trouble = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
+            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Check its log and advertised address."
-                print(f"No contact with the broker of group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
+                print(trouble, file=sys.stderr)
 
     def process_batch(self):
-        """Have main() process the buffer, then commit. A failed commit is repeated after the next batch."""
+        """Have main() process the buffer, then commit. If that fails, try again after the next batch."""
         self.process_buffer_in_main()
         try:
             if not self.is_committed:
@@ -134,29 +134,29 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.is_committed = True
         except RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or a rebalance goes on
-            print(f"Group {GROUP_ID} refused a commit, retrying: {error!r}", file=sys.stderr)
+        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or in a rebalance
+            print(f"Group {GROUP_ID} rejected a commit; the batch may come again: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
         self.batch_is_done.wait()
         self.batch_is_done.clear()
 
-    # In a rebalance, poll() waits while kafka-python calls these on its own thread. No heartbeats are sent
-    # meanwhile: if a batch takes longer than session_timeout_ms, the group evicts this worker.
+    # In a rebalance, kafka-python calls these on a thread of its own while the child waits in poll(). No
+    # heartbeats are sent meanwhile: if the batch outlasts session_timeout_ms, the group evicts this worker.
     async def on_partitions_revoked(self, revoked):
-        """Process and commit the buffer while the partitions are still ours, or others will repeat it."""
-        if self.is_committed or self.failure:  # after a failure, leave it to the next worker
+        """Process and commit the buffer while the partitions are still ours; otherwise others repeat it."""
+        if self.is_committed or self.failure:  # close() calls this, too, also after a failure
             return
         self.process_buffer_in_main()
         try:
-            await self.consumer.commit_async()
+            await self.consumer.commit_async()  # this thread has to send it, so it must not block in commit()
             self.is_committed = True
         except KafkaError as error:
             print(f"Commit failed before a rebalance: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
-        """The group has evicted this worker: drop the buffer, as other workers will receive its messages."""
+        """The group has evicted this worker: drop the buffer, because others will receive its messages."""
         self.emails, self.is_committed = SimpleQueue(), True
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface

@@ -48,7 +48,7 @@ def main():
             process_message(message)
             commit(consumer)
     except KafkaError as error:
-        sys.exit(f"Stopped by {error!r}. What is not committed will be delivered again after a restart.")
+        sys.exit(f"Stopped by {error!r} at {BOOTSTRAP_SERVERS}. The message will be delivered again.")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C while the interpreter exits
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def main():
 
 
 def messages(consumer):
-    """Yield one message after another until a signal arrives; report lost contact with the group."""
+    """Yield one message after another until a signal arrives. Report trouble every 20 s."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
@@ -65,14 +65,14 @@ def messages(consumer):
                 yield from batch
         except RetriableError:  # for example, the port accepts connections and drops them
             sleep(0.5)
-        is_member = consumer.group_metadata().state == MemberState.STABLE
-        if not is_member:  # kafka-python 3.0.12 can forget that it is joining; no public call reminds it
-            consumer._coordinator.request_rejoin()
+        trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
+        if consumer.group_metadata().state != MemberState.STABLE:
+            trouble = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
+            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
         if monotonic() > check_at:
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if is_member else "Check its log and advertised address."
-                print(f"No contact with the broker of group {GROUP_ID}, retrying. {hint}", file=sys.stderr)
+                print(trouble, file=sys.stderr)
 
 
 def process_message(message):

@@ -90,7 +90,7 @@ def test_a_worker_that_gets_no_place_in_its_group_says_so_within_30_s_and_again(
         for script in scripts:
             assert stop(script) < on_this_machine(1)
             assert set(script.err) == {
-                "No contact with the broker of group group1, retrying. Check its log and advertised address."
+                "Not in group group1, retrying. Check the broker's log and advertised address."
             }
             assert script.out[-1] == GOODBYE
 
