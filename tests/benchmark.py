@@ -23,8 +23,10 @@ from statistics import median, quantiles
 
 import psutil
 from broker import KAFKA_VERSION, Broker, BrokerError, on_stop_signals, stop_once
-from harness import Cluster, Script, wait_until
 from kafka import KafkaProducer
+from support.cluster import Cluster
+from support.processes import Script
+from support.waiting import wait_until
 
 ROUNDS = 3
 

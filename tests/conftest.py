@@ -3,74 +3,62 @@
 import signal
 
 import pytest
-from broker import EXTERNAL_BROKER as EXTERNAL
-from broker import Broker
-from harness import Cluster, Script, Service, wait_until
+from broker import EXTERNAL_BROKER, Broker
+from support.cluster import Cluster
+from support.network import silent_port
+from support.processes import Script
+from support.workload import Workload
 
-CHAPTERS = [
-    "test_compose",
-    "test_scripts",
-    "test_producer",
-    "test_streaming_worker",
-    "test_batch_worker",
-    "test_promises",
-    "test_other_clients",
-    "test_broker",
-    "test_readme",
-    "test_soak",
-]
-ACCESS_CONTROL = {
+ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
 
 
-def pytest_collection_modifyitems(config, items):
-    """The tests are listed in the contract's order, and run the other way: the longest stand last in it."""
-    items.sort(key=lambda item: CHAPTERS.index(item.path.stem))
-    if hasattr(config, "workerinput"):
-        items.reverse()
-        items.sort(key=lambda item: item.get_closest_marker("long") is None)
+def pytest_collection_modifyitems(items):
+    """Start the tests marked `long` first, and skip those marked `own_broker` on an external broker."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if EXTERNAL_BROKER and item.get_closest_marker("own_broker"):
+            item.add_marker(pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test starts a broker"))
 
 
 @pytest.fixture(scope="session")
-def embedded():
-    """The broker of this process of pytest-xdist's, which runs one test at a time."""
-    if EXTERNAL:
+def embedded_broker():
+    """The broker of this pytest process (pytest-xdist starts several); None with an external broker."""
+    if EXTERNAL_BROKER:
         yield None
         return
-    with Broker(properties=ACCESS_CONTROL) as broker:  # for the tests in which it refuses something
+    with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def address(embedded):
-    return EXTERNAL or embedded.address
+def address(embedded_broker):
+    return EXTERNAL_BROKER or embedded_broker.address
 
 
 @pytest.fixture
 def cluster(address):
-    """What a test makes on the broker is removed."""
+    """The broker as a client sees it. Topics created through it are deleted when the test ends."""
     cluster = Cluster(address)
     yield cluster
     cluster.delete_topics()
 
 
 @pytest.fixture
-def broker(embedded, cluster):
-    """The broker, for a test that kills or freezes it. It serves again when the test is over."""
-    if EXTERNAL:
-        pytest.skip(
-            "needs the embedded broker, to stop it or to have its topics to itself; BOOTSTRAP_SERVERS is set"
-        )
-    yield embedded
-    embedded.come_back()
-    wait_until(lambda: cluster.members("nobody") == 0, what="the broker serves again")
+def broker(embedded_broker, cluster):
+    """The embedded broker, for a test that stops, freezes or restricts it. Afterwards it serves again."""
+    if EXTERNAL_BROKER:
+        pytest.skip("BOOTSTRAP_SERVERS is set; this test stops, freezes or restricts the broker")
+    yield embedded_broker
+    embedded_broker.come_back()
+    cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
 @pytest.fixture
 def start():
-    """start(name, address, **settings) runs a script. It ends with the test, whose report has its output."""
+    """start(name, address, **settings) starts a Script, which is killed when the test ends."""
     scripts = []
 
     def start(name, address, **settings):
@@ -80,34 +68,50 @@ def start():
     yield start
     for script in scripts:
         script.end()
-        print(script)  # pytest shows it when the test has failed
+        print(script)  # pytest shows it if the test fails
+
+
+@pytest.fixture
+def new_workload(cluster):
+    """new_workload(**settings) creates a Workload, whose workers are killed when the test ends."""
+    workloads = []
+
+    def new_workload(**settings):
+        workloads.append(Workload(cluster, **settings))
+        return workloads[-1]
+
+    yield new_workload
+    for workload in workloads:
+        workload.end()
+        print(*workload.workers, sep="\n")  # pytest shows it if the test fails
 
 
 @pytest.fixture
 def topic(cluster):
-    """A new topic with one partition. Its name serves as the name of the test's group too."""
+    """The name of a new topic with one partition."""
     return cluster.create_topic()
 
 
-@pytest.fixture
-def work(start, address, topic):
-    """work(name, **settings) runs a worker on the test's topic, in the test's group."""
-    return lambda name, **settings: start(name, address, TOPIC=topic, GROUP_ID=topic, **settings)
-
-
-@pytest.fixture
-def service(start, cluster):
-    """service(**settings) is a Service with a new topic and a new group."""
-    return lambda **settings: Service(start, cluster, **settings)
-
-
 @pytest.fixture(params=["streaming_worker", "batch_worker"])
-def worker(request):
-    """A test that asks for this runs with each of the two workers."""
+def worker_name(request):
+    """Run the test with each of the two workers."""
+    return request.param
+
+
+@pytest.fixture(params=["producer", "streaming_worker", "batch_worker"])
+def script_name(request):
+    """Run the test with each of the three scripts."""
     return request.param
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def stop_signal(request):
-    """A test that asks for this runs with each of the two signals that end a script."""
+    """Run the test with each of the two signals that stop a script."""
     return request.param
+
+
+@pytest.fixture
+def silent():
+    """A server socket that accepts connections and never answers."""
+    with silent_port() as server:
+        yield server

@@ -19,9 +19,11 @@ import time
 from collections import Counter
 
 from broker import Broker, BrokerError, on_stop_signals, stop_once
-from harness import GOODBYE, Cluster, Script, wait_until
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
+from support.cluster import Cluster
+from support.processes import GOODBYE, Script
+from support.waiting import wait_until
 
 TOPIC = "user_signups"
 GROUP_ID = "group1"

@@ -24,9 +24,11 @@ import time
 from collections import Counter, defaultdict, namedtuple
 
 from broker import Broker
-from harness import Cluster, Script, emails_sent, wait_until
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from support.cluster import Cluster
+from support.processes import Script, emails_sent
+from support.waiting import wait_until
 
 PARTITIONS = 4
 WORKERS = 3

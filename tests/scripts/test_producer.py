@@ -1,11 +1,14 @@
-"""The producer."""
+"""The producer, in normal operation and in trouble."""
 
 import time
 
 import pytest
-from harness import hanging_up, on_this_machine, wait_until
+from broker import Broker
 from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType
+from support.cluster import Cluster
+from support.network import closing_connections
+from support.waiting import wait_until, with_slack
 
 EMAILS = [f"user{i}@gmail.com" for i in range(10)]
 PUBLISHED = [f"Published message to message broker. User email: {email}" for email in EMAILS]
@@ -13,7 +16,7 @@ PUBLISHED = [f"Published message to message broker. User email: {email}" for ema
 
 @pytest.fixture
 def new_topic(cluster):
-    """The name of a topic that does not exist yet; it is removed if the test makes it."""
+    """The name of a topic that does not exist yet. It is deleted when the test ends."""
     cluster.topics.append(cluster.new_name())
     return cluster.topics[-1]
 
@@ -32,7 +35,7 @@ def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster,
     assert len(partition["replica_nodes"]) == 1
 
 
-def test_an_existing_topic_is_said_and_used(start, cluster, topic):
+def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
     producer = start("producer", cluster.address, TOPIC=topic)
     assert producer.wait() == 0
@@ -40,7 +43,7 @@ def test_an_existing_topic_is_said_and_used(start, cluster, topic):
     assert stored(cluster, topic) == ["earlier@gmail.com", *EMAILS]
 
 
-def test_no_other_failure_is_taken_for_an_existing_topic(start, address):
+def test_no_other_failure_counts_as_an_existing_topic(start, address):
     producer = start("producer", address, TOPIC="no/topic")
     assert producer.wait() == 1
     assert producer.out == []
@@ -48,20 +51,22 @@ def test_no_other_failure_is_taken_for_an_existing_topic(start, address):
     assert "InvalidTopic" in line and len(line) < 400
 
 
-def test_it_publishes_a_tenth_of_a_second_apart_and_prints_at_once(start, cluster, new_topic, monkeypatch):
+def test_messages_are_published_a_tenth_of_a_second_apart_and_printed_at_once(
+    start, cluster, new_topic, monkeypatch
+):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     producer = start("producer", cluster.address, TOPIC=new_topic)
     first = producer.wait_for("Published")
     assert producer.wait_for("Published", count=10) - first > 0.8
 
 
-def test_a_message_is_reported_after_the_broker_has_acknowledged_it(start, broker, cluster, new_topic):
+def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, cluster, new_topic):
     producer = start("producer", broker.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     broker.freeze()
-    time.sleep(0.5)  # for what was on its way
+    time.sleep(0.5)  # for what is in flight
     reported = producer.out
-    time.sleep(1.5)  # long enough for all ten, if it did not wait for the broker
+    time.sleep(1.5)  # enough for all ten if the producer did not wait for the broker
     assert producer.out == reported and len(reported) < 10
     broker.thaw()
     assert producer.wait() == 0
@@ -69,7 +74,7 @@ def test_a_message_is_reported_after_the_broker_has_acknowledged_it(start, broke
     assert stored(cluster, new_topic) == EMAILS
 
 
-def test_a_signal_ends_it_and_what_it_reported_is_stored(start, cluster, new_topic, stop_signal):
+def test_what_was_reported_before_a_signal_is_stored(start, cluster, new_topic, stop_signal):
     producer = start("producer", cluster.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     producer.signal(stop_signal)
@@ -78,11 +83,11 @@ def test_a_signal_ends_it_and_what_it_reported_is_stored(start, cluster, new_top
     assert EMAILS[: len(producer.out)] == stored(cluster, new_topic)[: len(producer.out)]
 
 
-def test_a_broker_that_restarts_costs_time_and_no_message(start, broker, cluster, new_topic):
+def test_a_broker_restart_costs_no_message(start, broker, cluster, new_topic):
     producer = start("producer", broker.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     broker.kill()
-    with hanging_up(broker.port):
+    with closing_connections(broker.port):
         time.sleep(3)
     broker.start()
     assert producer.wait() == 0
@@ -90,8 +95,8 @@ def test_a_broker_that_restarts_costs_time_and_no_message(start, broker, cluster
     assert stored(cluster, new_topic) == EMAILS
 
 
-def test_a_broker_that_refuses_the_messages_is_an_error(start, broker, cluster, topic):
-    cluster.refuse(ACLOperation.WRITE, ResourceType.TOPIC, topic)
+def test_a_missing_permission_is_an_error(start, broker, cluster, topic):
+    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
     producer = start("producer", broker.address, TOPIC=topic)
     assert producer.wait() == 1
     [line] = producer.err
@@ -99,7 +104,7 @@ def test_a_broker_that_refuses_the_messages_is_an_error(start, broker, cluster, 
 
 
 @pytest.mark.long
-def test_a_topic_that_goes_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
+def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
     with KafkaAdminClient(**cluster.settings) as admin:
 
         def delete(line):
@@ -107,21 +112,54 @@ def test_a_topic_that_goes_before_the_first_message_is_an_error_within_30_s(star
                 admin.delete_topics([topic])
 
         producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
-        assert producer.wait(on_this_machine(35)) == 1
+        assert producer.wait(with_slack(35)) == 1
     [line] = producer.err
     assert cluster.address in line and len(producer.out) < 11
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-def test_a_message_that_is_not_stored_within_30_s_is_an_error(start, broker, cluster, new_topic, fault):
+def test_a_message_not_stored_within_30_s_is_an_error(start, broker, cluster, new_topic, fault):
     producer = start("producer", broker.address, TOPIC=new_topic)
     producer.wait_for("Published", count=3)
     getattr(broker, fault)()
-    assert producer.wait(on_this_machine(35)) == 1
+    assert producer.wait(with_slack(35)) == 1
     [line] = producer.err
     assert broker.address in line and 3 <= len(producer.out) < 10
     broker.come_back()
-    found = wait_until(lambda: stored(cluster, new_topic), what="the broker is back")
+    found = wait_until(lambda: stored(cluster, new_topic), what="the broker serves")
     assert producer.out == PUBLISHED[: len(producer.out)]
-    assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was on its way
+    assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was in flight
+
+
+@pytest.mark.long
+@pytest.mark.own_broker
+def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
+    """The broker asks its controller, here a process of its own, for a block of producer ids."""
+    controller, broker = Broker(), Broker()
+    address = controller.properties["controller.quorum.bootstrap.servers"]
+    controller.properties |= {
+        "process.roles": "controller",
+        "node.id": 2,
+        "listeners": f"CONTROLLER://{address}",
+        "advertised.listeners": f"CONTROLLER://{address}",
+    }
+    del controller.properties["inter.broker.listener.name"]
+    broker.properties |= {
+        "process.roles": "broker",
+        "listeners": f"BROKER://{broker.address}",
+        "advertised.listeners": f"BROKER://{broker.address}",
+        "controller.quorum.bootstrap.servers": address,
+    }
+    with controller, broker:
+        topic = Cluster(broker.address).create_topic()
+
+        def freeze_controller(line):
+            if "already created" in line:
+                controller.freeze()
+
+        producer = start("producer", broker.address, TOPIC=topic, on_line=freeze_controller)
+        assert producer.wait(60) == 1
+        assert time.monotonic() - producer.started < with_slack(33)
+        [line] = producer.err
+        assert "KafkaTimeoutError" in line and producer.out == [f"Topic {topic} is already created"]

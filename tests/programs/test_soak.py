@@ -1,17 +1,16 @@
 """A short soak with a fixed seed; `python tests/soak.py 600` is the long one."""
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.processes import ROOT
 
 
-@pytest.mark.skipif("BOOTSTRAP_SERVERS" in os.environ, reason="the soak has to kill and freeze its broker")
+@pytest.mark.own_broker
 def test_nothing_is_lost():
-    command = [sys.executable, Path(__file__).with_name("soak.py"), "20", "--seed", "4"]
+    command = [sys.executable, ROOT / "tests/soak.py", "20", "--seed", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.startswith("seed 4, 20 s\n")

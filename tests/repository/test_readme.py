@@ -29,9 +29,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from broker import free_port
-from conftest import EXTERNAL
-from harness import ROOT
+from broker import EXTERNAL_BROKER, free_port
+from support.processes import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BROKER = "python tests/broker.py"
@@ -65,7 +64,7 @@ def shape(line):
 
 
 class Terminal:
-    """One terminal of the reader's: runs a command at a time and shows its output and its errors together.
+    """One terminal of the reader's: runs a command at a time and shows its output and its errors in_parallel.
 
     port: where the broker listens in place of 9092. naive: the folder in place of /tmp/naive.
     """
@@ -208,7 +207,7 @@ def test_each_block_of_python_stands_in_its_script_line_for_line():
 
 
 def test_docker_commands_name_the_container_and_the_topic():
-    from producer import TOPIC
+    [TOPIC] = re.findall(r'^TOPIC = "(.*)"', (ROOT / "producer.py").read_text(), re.M)
 
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     add = f"docker exec {services['redpanda']['container_name']} rpk topic add-partitions {TOPIC} --num 2"
@@ -239,7 +238,7 @@ def test_it_is_no_longer_than_a_reader_can_bear():
 
 
 @pytest.mark.skipif(
-    EXTERNAL is not None, reason="needs a broker of its own, to stop it; BOOTSTRAP_SERVERS is set"
+    EXTERNAL_BROKER is not None, reason="needs a broker of its own, to stop it; BOOTSTRAP_SERVERS is set"
 )
 @pytest.mark.skipif(os.name != "posix", reason="the README's commands are those of a POSIX shell")
 def test_the_transcripts_are_what_happens(tmp_path):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from broker import Broker, BrokerError, free_port, is_free
-from conftest import EXTERNAL
-from harness import hammer, wait_until
+from broker import EXTERNAL_BROKER, Broker, BrokerError, free_port, is_free
+from support.processes import signal_until_exit
+from support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(bool(EXTERNAL), reason="not about the broker that BOOTSTRAP_SERVERS names")
+pytestmark = pytest.mark.skipif(
+    bool(EXTERNAL_BROKER), reason="not about the broker that BOOTSTRAP_SERVERS names"
+)
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
@@ -108,7 +110,7 @@ def test_the_program_serves_localhost_9092_until_ctrl_c_however_often(program, s
         script.wait_for("Published|starting")
         script.kill()
     assert [*data.iterdir()] != []
-    hammer(broker, [getattr(signal, name) for name in STOP_SIGNALS])
+    signal_until_exit(broker, [getattr(signal, name) for name in STOP_SIGNALS])
     assert broker.wait() == 0
     assert (broker.out, broker.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)

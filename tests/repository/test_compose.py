@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from harness import ROOT
+from support.processes import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 

@@ -1,0 +1,83 @@
+"""A worker is killed, or its work raises an exception."""
+
+import time
+
+from support.waiting import wait_until
+from support.workload import NEVER, SENDING, SHORT_SESSION, stop
+
+LINES = {
+    "streaming_worker": ["^sending", "^updating", "^finished"],
+    "batch_worker": ["^received", "^processing", "^sending", "^updating", "^finished"],
+}
+
+
+def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):
+    """Messages that are committed, then three more, and SIGKILL with a line while they are in progress."""
+    workloads = {line: new_workload(BUFFER_SIZE=3) for line in LINES[worker_name]}
+    killed, successors = {}, {}
+    for line, workload in workloads.items():
+        workload.publish(3)
+        worker = workload.start(worker_name)
+        workload.wait_until_committed()
+        stop(worker)
+        workload.publish(3)
+        killed[line] = workload.start(worker_name, sigkill_at=line)
+    for line, workload in workloads.items():
+        assert killed[line].wait() == -9
+        successors[line] = workload.start(worker_name)
+    for line, workload in workloads.items():
+        successors[line].wait_for(SENDING, seconds=20)
+        workload.wait_until_processed()
+        stop(successors[line])
+        assert successors[line].err == []  # waiting for the killed worker's session to end is no trouble
+        assert workload.repeated() == dict.fromkeys(killed[line].begun(), 1), line
+        assert len(killed[line].begun()) <= (1 if worker_name == "streaming_worker" else 3)
+
+
+def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=20)
+    first = workload.start("batch_worker", auto_commit_interval_ms=100)  # for a timer that must not be there
+    workload.publish(20)  # a full buffer is a batch at once
+    workload.wait_until_committed()
+    workload.publish(19)
+
+    wait_until(lambda: first.received() == 39, what="19 are in the buffer")
+    time.sleep(1)  # some more polls, in which such a timer would fire
+    first.kill()
+    second = workload.start("batch_worker", BATCH_SECONDS=0.5)
+    second.wait_for(SENDING, seconds=20)
+    workload.wait_until_processed()
+    stop(second)
+    workload.check()
+    assert len(second.begun()) == 19
+
+
+def test_work_that_raises_ends_the_worker_and_is_redelivered(worker_name, new_workload):
+    is_streaming = worker_name == "streaming_worker"
+    workload = new_workload(**SHORT_SESSION)
+    step = 5 if is_streaming else 3  # there are two for each message, or for each batch
+    first = workload.start(worker_name, fail_at=step)
+    workload.publish(2)
+    workload.wait_until_committed()
+    workload.publish(3)
+    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
+    assert workload.committed() == 2
+    second = workload.start(worker_name, session_timeout_ms=30_000)
+    # at once; or after the first one's session
+    second.wait_for(SENDING, seconds=6 if is_streaming else 20)
+    workload.wait_until_processed()
+    stop(second)
+    repeated = workload.published[2:3] if is_streaming else workload.published[2:]
+    assert not workload.lost() and workload.repeated() == dict.fromkeys(repeated, 1)
+
+
+def test_work_that_raises_during_a_rebalance_ends_the_worker_and_is_redelivered(new_workload):
+    workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
+    first = workload.start("batch_worker", fail_at=2)
+    workload.publish(4)
+    wait_until(lambda: first.received(), what="something is in the buffer")
+    second = workload.start("batch_worker", BATCH_SECONDS=0.5)
+    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
+    workload.wait_until_processed()
+    stop(second)
+    assert not workload.lost() and set(second.begun()) == set(workload.published)

@@ -1,0 +1,80 @@
+"""Messages that are not email addresses, and messages that other clients compress or abort."""
+
+from confluent_kafka import Producer
+from support.workload import stop
+
+INVALID = [
+    b"\xff\xfe@gmail.com",
+    None,
+    b"",
+    b"x" * 900_000,
+    b"no address",
+    b"a" * 245 + b"@gmail.com",  # 255 characters
+    "\x1b[2J\x1b]0;title\a@gmail.com",
+    "a@gmail.com\nsending email to b@gmail.com",
+    "a@gmail.com\r",
+    "a@gmail.com\x00\x7f",
+    "a\x85\x9b31m@gmail.com",
+    "a\u202emoc.liamg@b",
+    "a\u2028@gmail.com",
+]
+VALID = [
+    "first@gmail.com",
+    "jürgen@gmail.com",
+    "o'neill@gmail.com",
+    "ü" * 244 + "@gmail.com",
+]  # 254 characters
+VALID += [f"user{i}@gmail.com" for i in range(len(INVALID) - len(VALID))]
+
+
+def test_invalid_messages_are_reported_skipped_and_committed(worker_name, new_workload):
+    workload = new_workload()
+    values = [value for pair in zip(VALID, INVALID, strict=True) for value in pair]
+    workload.cluster.publish(workload.topic, values)
+    workload.published = VALID
+    worker = workload.start(worker_name)
+    workload.wait_until_processed()
+    workload.wait_until_committed()
+    stop(worker)
+    workload.check()
+    assert len(worker.err) == len(INVALID) and worker.begun() == VALID
+    for number, line in enumerate(worker.err):
+        assert f"{workload.topic}, partition 0, offset {2 * number + 1}" in line
+    assert all(line.isprintable() and len(line) < 5000 for line in worker.out + worker.err)
+
+
+def test_messages_compressed_by_another_client_are_processed_like_any_others(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=0.01)
+    for codec in ("gzip", "snappy", "lz4", "zstd"):
+        workload.publish(1)
+        emails = [f"{codec}{i}@gmail.com" for i in range(30)]  # librdkafka doesn't compress a batch of one
+        settings = {"bootstrap.servers": workload.cluster.address, "linger.ms": 50, "compression.type": codec}
+        producer = Producer(settings)
+        for email in emails:
+            producer.produce(workload.topic, email)
+        assert producer.flush(30) == 0
+        workload.published += emails
+    workload.publish(1)
+    worker = workload.start(worker_name)
+    workload.wait_until_processed()
+    workload.wait_until_committed()
+    stop(worker)
+    workload.check()
+    assert worker.begun() == workload.published and worker.err == []
+
+
+def test_messages_of_an_aborted_transaction_are_never_processed(worker_name, new_workload):
+    workload = new_workload()
+    producer = Producer({"bootstrap.servers": workload.cluster.address, "transactional.id": workload.topic})
+    producer.init_transactions()
+    for email in ("aborted@gmail.com", "committed@gmail.com"):
+        producer.begin_transaction()
+        producer.produce(workload.topic, email)
+        producer.flush()
+        producer.abort_transaction() if email == "aborted@gmail.com" else producer.commit_transaction()
+    workload.publish(1)
+    workload.published = ["committed@gmail.com", *workload.published]
+    worker = workload.start(worker_name)
+    workload.wait_until_processed()
+    stop(worker)
+    assert worker.begun() == workload.published

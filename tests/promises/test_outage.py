@@ -1,0 +1,173 @@
+"""The broker is killed, frozen, restarted or emptied, or it denies access."""
+
+import shutil
+import time
+
+import psutil
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ACLOperation, ResourceType
+from support.network import closing_connections
+from support.processes import GOODBYE
+from support.waiting import wait_until
+from support.workload import NEVER, REDELIVERED, SENDING, in_parallel, stop
+
+STREAMING, BATCH = WORKERS = "streaming_worker", "batch_worker"
+
+
+def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workload):
+    idle = {name: new_workload() for name in WORKERS}
+    busy = {STREAMING: new_workload(WORK_SECONDS=0.2), BATCH: new_workload(WORK_SECONDS=1.5, BUFFER_SIZE=10)}
+    for workloads, count in ((idle, 3), (busy, 20)):
+        for name, workload in workloads.items():
+            workload.publish(count)
+            workload.start(name).wait_for(SENDING)
+    for workload in idle.values():
+        workload.wait_until_processed()
+        workload.wait_until_committed()
+    broker.kill()
+    time.sleep(3)
+    with closing_connections(broker.port):
+        time.sleep(3)
+    broker.start()
+    for workload in idle.values():
+        workload.publish(3)
+    for workloads, repeated in ((idle, (0, 0)), (busy, (1, 10))):
+        for workload, allowed in zip(workloads.values(), repeated, strict=True):
+            workload.wait_until_processed(60)
+            workload.wait_until_committed()
+            stop(workload.workers[0])
+            workload.check(allowed)
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(broker, new_workload, fault):
+    seconds = {"idle": 0.05, "retrying a commit": 1, "at work": 3}
+    workloads = {
+        (name, moment): new_workload(WORK_SECONDS=seconds[moment]) for moment in seconds for name in WORKERS
+    }
+    workloads[BATCH, "buffering"] = new_workload(BATCH_SECONDS=NEVER)
+    for workload in workloads.values():
+        workload.publish(3)
+    for (name, moment), workload in workloads.items():
+        if moment == "idle":
+            workload.start(name)
+            workload.wait_until_processed()
+            workload.wait_until_committed()
+    for (name, moment), workload in workloads.items():
+        if moment != "idle":
+            workload.start(name)
+    in_parallel(lambda workload: workload.workers[0].wait_for("^sending|^received"), list(workloads.values()))
+    getattr(broker, fault)()
+
+    def end(case):
+        (_, moment), [worker] = case, workloads[case].workers
+        if moment == "retrying a commit":
+            wait_until(lambda: "Commit failed" in "".join(worker.err), 20, "a commit fails")
+        stop(worker, exit_code=0 if moment == "idle" else 1)
+
+    in_parallel(end, list(workloads))
+    broker.come_back()
+    for (name, moment), workload in workloads.items():
+        if moment != "idle":
+            workload.start(name, BATCH_SECONDS=0.5)
+    for (name, moment), workload in workloads.items():
+        workload.wait_until_processed()
+        workload.check(repeated=0 if moment == "idle" else 1 if name == STREAMING else 3)
+
+
+def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_35_s(broker, new_workload):
+    workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
+    workload.publish(2)
+    first = workload.start(BATCH)
+    first.wait_for("^received")
+    workload.start(BATCH)  # the first one has to hand over a partition, so its batch is due
+    first.wait_for(SENDING)
+    broker.freeze()
+    first.wait_for("^finished")
+    time.sleep(0.5)  # by now it waits in the rebalance listener
+    stop(first, exit_code=1, seconds=35)
+
+
+@pytest.mark.long
+def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker, new_workload):
+    idle = [new_workload().start(name) for name in WORKERS]
+    workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
+    busy = [workload.start(name) for name, workload in zip(WORKERS, workloads, strict=True)]
+    time.sleep(5)  # for the first heartbeats
+    for workload in workloads:
+        workload.publish(1)
+    for worker in busy:
+        worker.wait_for("^sending|^received")
+    broker.kill()
+    with closing_connections(broker.port):  # with refused connections poll() raises nothing, the easier case
+        for worker in busy:
+            wait_until(lambda worker=worker: worker.err, what="a commit fails")
+        lines = [len(worker.err) for worker in busy]
+        processes = [psutil.Process(worker.process.pid) for worker in idle + busy]
+        before = [sum(process.cpu_times()[:2]) for process in processes]
+        time.sleep(12)
+        after = [sum(process.cpu_times()[:2]) for process in processes]
+        assert all(len(worker.err) - seen <= 7 for worker, seen in zip(busy, lines, strict=True))
+        assert max(now - then for now, then in zip(after, before, strict=True)) < 12 * 0.1
+        for worker in idle:
+            wait_until(lambda worker=worker: worker.err, 50, "the outage is reported")
+            assert f"Is {broker.address} up?" in worker.err[0]
+            stop(worker, seconds=1.5)
+        for worker in busy:
+            assert all(f"Is {broker.address} up?" in line for line in worker.err)
+            stop(worker, exit_code=1)
+
+
+@pytest.mark.parametrize("fault", ["topic deleted", "data lost"])
+def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, fault):
+    workloads = [new_workload() for _ in WORKERS]
+    topics = {workload.topic for workload in workloads}
+    for name, workload in zip(WORKERS, workloads, strict=True):
+        workload.publish(5)
+        workload.start(name)
+    for workload in workloads:
+        workload.wait_until_processed()
+        workload.wait_until_committed()
+    if fault == "topic deleted":
+        with KafkaAdminClient(**workloads[0].cluster.settings) as admin:
+            admin.delete_topics(list(topics))
+            wait_until(lambda: not topics & set(admin.list_topics()), what="the topics are deleted")
+    else:
+        broker.kill()
+        shutil.rmtree(broker.data)
+        broker.start()
+    for workload in workloads:
+        workload.cluster.create_topic(workload.topic)
+        workload.publish(3)
+    for workload in workloads:
+        workload.wait_until_processed(60)
+        workload.wait_until_committed()
+        stop(workload.workers[0])
+        workload.check()
+
+
+@pytest.mark.parametrize("kind", ["group", "topic"])
+@pytest.mark.parametrize("moment", ["from the start", "while at work"])
+def test_a_worker_without_permission_ends_with_the_reason(broker, worker_name, new_workload, kind, moment):
+    workload = new_workload(WORK_SECONDS=0.3, BUFFER_SIZE=2)
+    workload.publish(6)
+    if moment == "while at work":
+        worker = workload.start(worker_name)
+        worker.wait_for(SENDING)
+    workload.cluster.deny(ACLOperation.READ, ResourceType[kind.upper()], workload.topic)
+    if moment == "from the start":
+        worker = workload.start(worker_name)
+    error = f"{kind.capitalize()}Authorization"
+    assert worker.wait() == 1 and error in worker.err[-1] and REDELIVERED in worker.err[-1]
+    assert len(worker.err) == 1 and GOODBYE not in worker.out
+
+
+def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(broker, new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER)
+    workload.publish(3)
+    worker = workload.start(BATCH)
+    worker.wait_for("^received")
+    workload.cluster.deny(ACLOperation.READ, ResourceType.TOPIC, workload.topic)
+    assert worker.wait() == 1 and REDELIVERED in worker.err[-1]
+    assert not worker.begun()

@@ -1,0 +1,118 @@
+"""Workers join their group, leave it, or are evicted from it."""
+
+import pytest
+from support.waiting import wait_until, with_slack
+from support.workload import NEVER, REDELIVERED, SENDING, SHORT_SESSION, in_parallel, stop
+
+STREAMING, BATCH = "streaming_worker", "batch_worker"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[STREAMING] * 3, [BATCH] * 3, [STREAMING, BATCH, STREAMING]],
+    ids=["streaming", "batch", "both"],
+)
+def test_workers_that_join_and_leave_lose_and_repeat_nothing(names, new_workload):
+    workload = new_workload(partitions=4, **SHORT_SESSION)
+    with workload.traffic():
+        for name in names:
+            workload.start(name).wait_for(SENDING, seconds=60)
+        *leaving, last = workload.workers
+        for worker in leaving:
+            stop(worker)
+            more = len(last.finished()) + 8  # from every partition, when it is the only one left
+            wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last worker goes on")
+    workload.wait_until_processed(60)
+    stop(last)
+    workload.check()
+    assert not any(worker.err for worker in workload.workers)
+
+
+def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(new_workload):
+    workload = new_workload(partitions=3)
+    workload.start(STREAMING, WORK_SECONDS=1)
+    workload.start(BATCH)
+    with workload.traffic(per_second=4):  # more than the first one can process
+        wait_until(lambda: all(worker.begun() for worker in workload.workers), what="both are at work")
+        workload.start(STREAMING).wait_for(SENDING)
+    workload.wait_until_processed(60)
+    in_parallel(stop, workload.workers)
+    workload.check()
+    assert not any(worker.err for worker in workload.workers)
+
+
+def evict_during_batch(new_workload, **settings):
+    """Start a worker that is evicted while it processes a batch, since a rebalance outlasts its session."""
+    workload = new_workload(partitions=2, WORK_SECONDS=4, **SHORT_SESSION)
+    workload.publish(4)
+    first = workload.start(BATCH, BATCH_SECONDS=10, **settings)
+    first.wait_for("^received")
+    workload.start(STREAMING)  # the first one learns of it within 3 s, and then works for 8 s
+    wait_until(lambda: "Commit failed" in "".join(first.err), what="the commit fails")
+    return workload
+
+
+def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is_not_lost(new_workload):
+    workload = evict_during_batch(new_workload)
+    workload.wait_until_processed()
+    workload.wait_until_committed()
+    in_parallel(stop, workload.workers)
+    workload.check(repeated=4)
+
+
+def test_a_signal_right_after_an_eviction_ends_the_worker_with_exit_code_1(new_workload):
+    first = evict_during_batch(new_workload, sigterm_at="^Commit failed").workers[0]
+    assert first.wait(with_slack(10)) == 1 and REDELIVERED in first.err[-1]
+
+
+def test_a_worker_frozen_past_its_session_rejoins_and_repeats_only_what_was_in_progress(
+    worker_name, new_workload
+):
+    workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
+    workload.publish(3)
+    first = workload.start(worker_name)
+    first.wait_for(SENDING)
+    first.freeze()
+    second = workload.start(worker_name)
+    second.wait_for(SENDING, seconds=20)
+    first.thaw()
+    workload.wait_until_processed()
+    workload.wait_for_members(2)  # it has rejoined
+    stop(second)
+    workload.publish(2)
+    wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
+    workload.wait_until_committed()
+    stop(first)
+    workload.check(repeated=1 if worker_name == STREAMING else 3)
+
+
+def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=4, **SHORT_SESSION)
+    workload.publish(3)
+    first = workload.start(BATCH)
+    first.wait_for("^received")
+    first.freeze()
+    second = workload.start(BATCH, BATCH_SECONDS=0.5)
+    workload.wait_until_processed()
+    workload.wait_until_committed()
+    first.thaw()
+    workload.wait_for_members(2)
+    stop(second)
+    workload.publish(2)
+    wait_until(lambda: first.received() == 5, what="the first worker goes on")
+    assert not first.begun()  # two messages don't fill the buffer, so it was empty again
+    stop(first)
+    workload.check()
+
+
+def test_an_evicted_worker_says_so(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=2, **SHORT_SESSION)
+    workload.publish(1)
+    worker = workload.start(worker_name)
+    worker.wait_for(SENDING)
+    worker.freeze()
+    workload.wait_for_members(0)
+    worker.thaw()
+    wait_until(lambda: worker.err, what="a report")
+    stop(worker)
+    assert "Group" in worker.err[0] and "up?" not in worker.err[0]

@@ -1,0 +1,122 @@
+"""A script starts: before its topic exists, long after the messages, without a broker, with a bad address."""
+
+import socket
+import time
+from itertools import pairwise
+
+import pytest
+from broker import Broker, free_port
+from support.network import address_of
+from support.processes import GOODBYE
+from support.waiting import wait_until, with_slack
+from support.workload import stop
+
+
+def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
+    workload = new_workload(topic_exists=False)
+    worker = workload.start(worker_name, poll_ms=2)  # the join for the new topic outlasts a poll()
+    workload.wait_for_members(1)
+    time.sleep(1)  # a first join may take a while
+    workload.cluster.create_topic(workload.topic)
+    workload.publish(3)
+    workload.wait_until_processed()
+    stop(worker)
+    workload.check()
+
+
+@pytest.mark.parametrize("order", ["before", "long after"])
+def test_a_worker_that_starts_before_or_long_after_the_messages_processes_each(
+    worker_name, order, new_workload
+):
+    workload = new_workload()
+    if order == "long after":
+        workload.publish(3)
+    worker = workload.start(worker_name)
+    workload.wait_for_members(1)
+    if order == "before":
+        workload.publish(3)
+    workload.wait_until_processed()
+    stop(worker)
+    workload.check()
+    assert worker.begun() == workload.published and workload.committed() == 3
+
+
+def assert_reports_address(script, address, seconds):
+    assert script.wait(60) == 1 and script.out == []
+    assert time.monotonic() - script.started < with_slack(seconds)
+    [line] = script.err
+    assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or script.name == "producer")
+
+
+@pytest.mark.parametrize("address", ["localhost:port", "localhost:"])
+def test_an_invalid_address_is_reported_at_once(script_name, start, address):
+    assert_reports_address(start(script_name, address), address, 10)
+
+
+def test_an_unavailable_broker_is_reported_within_30_s(script_name, start, silent):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = address_of(closed)
+    addresses = [nobody, address_of(silent), "no-such-host.invalid:9092", "localhost:99999", ""]
+    scripts = [start(script_name, address) for address in addresses]
+    for script, address in zip(scripts, addresses, strict=True):
+        assert_reports_address(script, address, 30)
+
+
+def test_connecting_is_retried_every_second(script_name, start, silent):
+    start(script_name, address_of(silent))
+    attempts = []
+    while not attempts or attempts[-1] < attempts[0] + 9:
+        connection, _ = silent.accept()
+        connection.close()
+        attempts.append(time.monotonic())
+    gaps = [later - earlier for earlier, later in pairwise(attempts)]
+    assert max(gaps) < with_slack(1.5), gaps
+    assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
+
+
+def test_ctrl_c_while_connecting_ends_a_script_within_a_second(script_name, start, silent, stop_signal):
+    script = start(script_name, address_of(silent))
+    connection, _ = silent.accept()
+    with connection:
+        script.signal(stop_signal)
+        assert script.wait(with_slack(1)) == -stop_signal
+        assert (script.out, script.err) == ([], [])
+
+
+def advertise_unreachable_address(broker):
+    listeners = broker.properties["advertised.listeners"]
+    broker.properties["advertised.listeners"] = listeners.replace(broker.address, f"127.0.0.1:{free_port()}")
+
+
+def prevent_coordinator(broker):
+    broker.properties["offsets.topic.replication.factor"] = 3
+
+
+@pytest.mark.long
+@pytest.mark.own_broker
+@pytest.mark.parametrize("misconfigure", [advertise_unreachable_address, prevent_coordinator])
+def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(start, misconfigure):
+    broker = Broker()
+    misconfigure(broker)
+    with broker:
+        workers = [start(name, broker.address) for name in ("streaming_worker", "batch_worker")]
+        for worker in workers:
+            wait_until(lambda worker=worker: worker.err, with_slack(30), "a report")
+            wait_until(lambda worker=worker: len(worker.err) == 2, with_slack(30), "another report")
+        for worker in workers:
+            stop(worker, seconds=1)
+            assert set(worker.err) == {
+                "Not in group group1, retrying. Check the broker's log and advertised address."
+            }
+            assert worker.out[-1] == GOODBYE
+
+
+@pytest.mark.own_broker
+def test_the_producer_does_not_blame_the_broker_for_an_unreachable_advertised_address(start):
+    broker = Broker()
+    advertise_unreachable_address(broker)
+    with broker:
+        producer = start("producer", broker.address)
+        assert producer.wait() == 1
+        [line] = producer.err
+        assert "KafkaConnectionError" in line and "up?" not in line

@@ -1,0 +1,72 @@
+"""A worker is stopped by SIGTERM or SIGINT, at any moment."""
+
+import signal
+import time
+
+import pytest
+from support.waiting import with_slack
+from support.workload import stop
+
+STREAMING, BATCH = "streaming_worker", "batch_worker"
+LINES = {
+    STREAMING: ["^starting", "^sending", "^updating", "^finished"],
+    BATCH: ["^starting", "^received", "^processing", "^sending", "^updating", "^finished"],
+}
+MOMENTS = 20
+
+
+def check_handover(workload):
+    """Check that the next worker will begin with the first email that is not processed."""
+    begun = [email for worker in workload.workers for email in worker.begun()]
+    finished = [email for worker in workload.workers for email in worker.finished()]
+    assert begun == finished == workload.published[: len(begun)]
+    assert workload.committed() == len(begun)
+
+
+def finish(workload, name):
+    """Have a last worker process the rest, and check that every email was processed exactly once."""
+    worker = workload.start(name)
+    worker.wait_for("^starting")
+    workload.wait_until_processed()
+    stop(worker)
+    workload.check()
+    check_handover(workload)
+    assert not any(worker.err for worker in workload.workers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "names", [[STREAMING], [BATCH], [STREAMING, BATCH]], ids=["streaming", "batch", "in turn"]
+)
+def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(names, new_workload):
+    """Twenty moments, spread evenly over the time in which a worker joins its group and is at work."""
+    workload = new_workload()
+    for i in range(MOMENTS):
+        workload.publish(4)
+        worker = workload.start(names[i % len(names)])
+        worker.wait_for("^starting")
+        time.sleep(1.2 * i / MOMENTS)
+        stop(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // len(names) % 2])
+        check_handover(workload)
+    finish(workload, names[0])
+
+
+def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
+    workload = new_workload()
+    for line in LINES[worker_name]:
+        workload.publish(2)
+        worker = workload.start(worker_name, sigterm_at=line)
+        assert worker.wait() == 0
+        check_handover(workload)
+    finish(workload, worker_name)
+
+
+def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, new_workload, stop_signal):
+    workload = new_workload()
+    worker = workload.start(worker_name)
+    workload.wait_for_members(1)
+    signalled = time.monotonic()
+    stop(worker, signal_number=stop_signal)
+    assert time.monotonic() - signalled < with_slack(1)
+    assert len(worker.out) == 2 and worker.err == []
+    assert workload.members() == 0

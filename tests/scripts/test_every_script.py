@@ -1,0 +1,152 @@
+"""What the three scripts have in common, or the two workers, in normal operation."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from kafka import KafkaAdminClient
+from support.processes import GOODBYE, ROOT, signal_until_exit
+from support.waiting import with_slack
+
+SCRIPTS = ["producer", "streaming_worker", "batch_worker"]
+
+
+def evaluate(script_name, expression, folder):
+    """Return the expression's value after `import SCRIPT as script`, in a folder with that file alone."""
+    shutil.copy(ROOT / f"{script_name}.py", folder)
+    code = [
+        "import json, signal, sys, threading",
+        "handlers = lambda: [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]",
+        "handlers_before = handlers()",
+        f"import {script_name} as script",
+        f"print(json.dumps({expression}))",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "BOOTSTRAP_SERVERS"}
+    command = [sys.executable, "-c", "\n".join(code)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)  # fails if the import has printed anything
+
+
+def test_importing_a_script_does_nothing_and_imports_none_of_the_others(script_name, tmp_path):
+    scripts = f"[name for name in {SCRIPTS} if name in sys.modules]"
+    expression = f"[threading.active_count(), handlers() == handlers_before, {scripts}]"
+    assert evaluate(script_name, expression, tmp_path) == [1, True, [script_name]]
+
+
+BOTH = {"BOOTSTRAP_SERVERS": "localhost:9092", "TOPIC": "user_signups"}
+WORKER = {**BOTH, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down": False}
+
+
+@pytest.mark.parametrize(
+    ("script_name", "values", "functions"),
+    [
+        ("producer", BOTH, ["main", "sleep"]),
+        ("streaming_worker", WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
+        (
+            "batch_worker",
+            {**WORKER, "BATCH_SECONDS": 5, "BUFFER_SIZE": 10_000},
+            ["main", "sleep", "exit_gracefully", "process_messages", "Consumer"],
+        ),
+    ],
+    ids=SCRIPTS,
+)
+def test_names_and_values_are_those_of_the_article(script_name, values, functions, tmp_path):
+    value_of = f"{{name: getattr(script, name) for name in {list(values)}}}"
+    are_callable = f"all(callable(getattr(script, name)) for name in {functions})"
+    assert evaluate(script_name, f"[{value_of}, {are_callable}]", tmp_path) == [values, True]
+
+
+def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_name):
+    nodes = ast.walk(ast.parse((ROOT / f"{script_name}.py").read_text(encoding="utf-8")))
+    names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+    private = [
+        name for name in names if re.match("_[^_]", name) and name != "_exit"
+    ]  # os._exit is documented
+    assert private == ([] if script_name == "producer" else ["_coordinator"])
+
+
+def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
+    script = start(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
+    script.wait_for("Published|starting")
+
+
+def test_ten_signups_pass_through_the_unchanged_scripts(start, broker, cluster):
+    cluster.topics.append("user_signups")
+    emails = [f"user{i}@gmail.com" for i in range(10)]
+    assert start("producer", broker.address).wait() == 0
+
+    streaming = start("streaming_worker", broker.address)
+    streaming.wait_for("updating user user1@")
+    streaming.signal(signal.SIGINT)
+    assert streaming.wait() == 0
+    assert (streaming.begun(), streaming.err) == (emails[:2], [])
+
+    batch = start("batch_worker", broker.address)
+    assert 4.5 < batch.wait_for("^processing") - batch.wait_for("^starting") < 8
+    batch.wait_for("updating")
+    batch.signal(signal.SIGINT)
+    assert batch.wait() == 0
+    assert (batch.received(), batch.begun(), batch.err) == (8, emails[2:], [])
+    assert cluster.committed("group1", "user_signups") == {0: 10}
+
+
+def test_every_line_is_flushed_even_into_a_pipe(worker_name, new_workload, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    workload = new_workload(WORK_SECONDS=0.5)
+    workload.publish(1)
+    worker = workload.start(worker_name)
+    times = [worker.wait_for(begin) for begin in ("sending", "updating", "finished")]
+    assert times[1] - times[0] > 0.4 and times[2] - times[1] > 0.4, "each step takes 0.5 s"
+
+
+def test_ascii_stdout_does_not_crash_the_worker(worker_name, new_workload, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    workload = new_workload()
+    workload.cluster.publish(workload.topic, ["jürgen@example.com"])
+    worker = workload.start(worker_name)
+    worker.wait_for(r"sending email to .*j\\xfcrgen@example.com")
+    worker.wait_for("finished")
+
+
+def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workload):
+    workload = new_workload()
+    worker = workload.start(worker_name)
+    workload.publish(1)
+    worker.wait_for("user0@")
+    time.sleep(1)  # it may still be asking for the partitions
+    with KafkaAdminClient(**workload.cluster.settings) as admin:
+        admin.create_partitions({workload.topic: 2})
+    workload.partitions = 2
+    workload.publish(2)
+    worker.wait_for("user2@", seconds=with_slack(12))
+
+
+def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=0.6)
+    workload.publish(1)
+    worker = workload.start(worker_name)
+    worker.wait_for("sending email")
+    assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
+    assert worker.wait() == 0
+    assert [line for line in worker.out if "finished" in line or line == GOODBYE] == worker.out[-2:]
+    assert (worker.begun(), worker.err) == (workload.published, [])
+    assert workload.committed() == 1
+
+
+def test_a_message_is_committed_when_it_is_processed_and_not_before(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=1, BATCH_SECONDS=0.1, BUFFER_SIZE=1)
+    workload.publish(3)
+    worker = workload.start(worker_name)
+    for number in range(2):
+        worker.wait_for("sending email", count=number + 1)
+        time.sleep(0.7)  # for the commit of the one before, and for one that comes too early
+        assert workload.committed() == number
+        assert len(worker.begun()) == number + 1, "too slow to tell"

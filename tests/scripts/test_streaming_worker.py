@@ -1,0 +1,36 @@
+"""The streaming worker in normal operation."""
+
+import pytest
+from support.processes import GOODBYE
+from support.workload import stop
+
+START = "starting streaming consumer worker"
+
+
+def lines_for(emails):
+    lines = [
+        "sending email to {}",
+        "updating user {} status to Waiting Confirmation",
+        "finished processing message",
+    ]
+    return [line.format(email) for email in emails for line in lines]
+
+
+def test_it_prints_three_lines_for_each_message_and_no_others(new_workload):
+    workload = new_workload()
+    workload.publish(6)
+    worker = workload.start("streaming_worker")
+    worker.wait_for("finished", count=6)
+    stop(worker)
+    assert (worker.out, worker.err) == ([START, *lines_for(workload.published), GOODBYE], [])
+
+
+@pytest.mark.parametrize("line", ["sending", "updating"])
+def test_a_signal_lets_it_finish_the_message_in_progress_and_no_other(new_workload, stop_signal, line):
+    workload = new_workload(WORK_SECONDS=0.2)
+    workload.publish(6)
+    worker = workload.start("streaming_worker")
+    worker.wait_for(line, count=2)
+    stop(worker, signal_number=stop_signal)
+    assert (worker.out, worker.err) == ([START, *lines_for(workload.published[:2]), GOODBYE], [])
+    assert workload.committed() == 2

@@ -1,0 +1,108 @@
+"""A look into the broker, through kafka-python."""
+
+import time
+import uuid
+from contextlib import suppress
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern
+from kafka.errors import UnknownTopicOrPartitionError
+
+from support.waiting import wait_until
+
+
+class Cluster:
+    """The broker at this address, or the brokers at these (separated by commas), as a client sees them."""
+
+    def __init__(self, address):
+        self.address = address
+        self.settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
+        self.topics = []
+
+    def new_name(self):
+        """Return a name that no topic and no group has."""
+        return f"tutorial-test-{uuid.uuid4().hex[:12]}"
+
+    def create_topic(self, name=None, partitions=1):
+        name = name or self.new_name()
+        self.topics.append(name)
+        with KafkaAdminClient(**self.settings) as admin:
+            topic = {name: {"num_partitions": partitions, "replication_factor": 1}}
+            admin.create_topics(topic, wait_for_metadata=True)
+        return name
+
+    def delete_topics(self):
+        """Delete every topic made by create_topic() or named in self.topics."""
+        with KafkaAdminClient(**self.settings) as admin:
+            for topic in self.topics:
+                with suppress(UnknownTopicOrPartitionError):
+                    admin.delete_topics([topic])
+
+    def publish(self, topic, values, partitions=1):
+        """Store the values (str or bytes; None is a message without a value), each on the next partition."""
+        with KafkaProducer(**self.settings, linger_ms=5) as producer:
+            futures = [
+                producer.send(
+                    topic,
+                    value.encode() if isinstance(value, str) else value,
+                    key=b"key" if value is None else None,
+                    partition=i % partitions,
+                )
+                for i, value in enumerate(values)
+            ]
+            return [future.get(timeout=30) for future in futures]
+
+    def stored(self, topic):
+        """Return all messages of the topic, partition by partition."""
+        with KafkaConsumer(
+            **self.settings, auto_offset_reset="earliest", enable_auto_commit=False
+        ) as consumer:
+            partitions = [
+                TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))
+            ]
+            consumer.assign(partitions)
+            ends = consumer.end_offsets(partitions)
+            messages = []
+            deadline = time.monotonic() + 30
+            while any(consumer.position(partition) < end for partition, end in ends.items()):
+                assert time.monotonic() < deadline, f"only {len(messages)} messages of {ends} arrived"
+                for polled in consumer.poll(timeout_ms=200).values():
+                    messages += polled
+            return sorted(messages, key=lambda message: (message.partition, message.offset))
+
+    def committed(self, group, topic):
+        """Return the group's committed offsets on the topic: {partition number: offset}."""
+        with KafkaAdminClient(**self.settings) as admin:
+            offsets = admin.list_group_offsets([group])[group]
+        return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
+
+    def lag(self, group, topic):
+        """Return how many stored messages the group has not committed."""
+        committed = self.committed(group, topic)
+        with KafkaConsumer(**self.settings) as consumer:
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+            ends = consumer.end_offsets(partitions)
+        return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())
+
+    def members(self, group):
+        """Return how many members the group has.
+
+        After a restart of the broker, and before its first group, wait until it can tell.
+        """
+
+        def describe():
+            with KafkaAdminClient(**self.settings) as admin:
+                description = admin.describe_groups([group])[group]
+            no_error = not description["error"] or "GroupIdNotFound" in description["error"]
+            return no_error and [len(description["members"])]
+
+        return wait_until(describe, what=f"the broker describes the group {group}")[0]
+
+    def deny(self, operation, kind, name):
+        """Let everybody look at the topic or the group, and nobody do this operation (an ACLOperation) on it.
+
+        kind: a ResourceType.
+        """
+        rules = [(operation, ACLPermissionType.DENY), (ACLOperation.DESCRIBE, ACLPermissionType.ALLOW)]
+        with KafkaAdminClient(**self.settings) as admin:
+            admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])

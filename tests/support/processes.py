@@ -1,0 +1,174 @@
+"""Processes whose output is read while they run, among them the three scripts."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from broker import suspend
+
+from support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+GOODBYE = "End of the program. I was killed gracefully"
+
+
+class Process:
+    """A command that runs in the repository's root, its output read line by line as it comes.
+
+    environment: variables to set; one that is None is unset.
+    on_line: called, on a thread, with each line before it is added to lines or errors.
+    options: for subprocess.Popen.
+    lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
+    """
+
+    def __init__(self, name, command, environment, on_line=None, **options):
+        self.name = name
+        self.started = time.monotonic()
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={variable: value for variable, value in environment.items() if value is not None},
+            text=True,
+            errors="backslashreplace",
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
+        )
+        self.lines, self.errors = [], []
+        pipes = ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe, lines, on_line), daemon=True)
+            for pipe, lines in pipes
+            if pipe
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(pipe, lines, on_line):
+        for line in pipe:
+            if on_line:
+                on_line(line.removesuffix("\n"))
+            lines.append((time.monotonic(), line.removesuffix("\n")))
+
+    @property
+    def out(self):
+        return [line for _, line in list(self.lines)]
+
+    @property
+    def err(self):
+        return [line for _, line in list(self.errors)]
+
+    @property
+    def output_has_ended(self):
+        return not any(reader.is_alive() for reader in self._readers)
+
+    def __str__(self):
+        pipes = (("out", self.lines), ("ERR", self.errors))
+        everything = sorted((at, kind, line) for kind, lines in pipes for at, line in list(lines))
+        shown = [f"{at - self.started:7.2f} {kind} {line[:300]}" for at, kind, line in everything]
+        if len(shown) > 120:
+            shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
+        return "\n".join([f"--- {self.name}, exit code {self.process.poll()}", *shown])
+
+    def wait_for(self, pattern, count=1, seconds=30):
+        """Wait for so many lines of output that match the pattern; return the time of the last one."""
+
+        def matches():
+            output_had_ended = self.output_has_ended
+            times = [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
+            assert times or not output_had_ended, f"{self.name} ended before printing {count} x {pattern!r}"
+            return times
+
+        return wait_until(matches, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def freeze(self):
+        suspend(self.process.pid)
+
+    def thaw(self):
+        psutil.Process(self.process.pid).resume()
+
+    def wait(self, seconds=30):
+        """Wait until it has ended and all its output is read; return its exit code (-9 after SIGKILL)."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} is still running after {seconds} s") from None
+        for reader in self._readers:
+            reader.join()
+        return self.process.returncode
+
+    def end(self):
+        """Kill it if it is still running."""
+        if self.process.poll() is None:
+            self.kill()
+
+
+class Script(Process):
+    """One of the three scripts as a process.
+
+    name: producer, streaming_worker or batch_worker.
+    address: the value of BOOTSTRAP_SERVERS; None leaves it unset.
+    settings: as for run_script.py; without any, the command is `python NAME.py` itself.
+    """
+
+    def __init__(self, name, address, on_line=None, **settings):
+        command = [f"{name}.py"]
+        if settings:
+            command = ["tests/support/run_script.py", name, json.dumps(settings)]
+        super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line)
+
+    def begun(self):
+        """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
+        return [email for line in self.out for email in emails_sent(line)]
+
+    def received(self):
+        """Return how many messages the batch worker has polled."""
+        return sum(int(line.split()[1]) for line in self.out if line.startswith("received"))
+
+    def finished(self, until=float("inf")):
+        """Return the emails whose processing had finished by that time.monotonic()."""
+        finished, begun = [], []
+        for line in [line for at, line in list(self.lines) if at < until]:
+            if line.startswith("finished processing"):
+                finished += begun
+                begun = []
+            begun += emails_sent(line)
+        return finished
+
+
+def emails_sent(line):
+    """Return the emails in this line of a worker's output if with it their processing begins."""
+    if match := re.fullmatch(r"sending email to user (\[.*\])", line):
+        return ast.literal_eval(match[1])
+    match = re.fullmatch(r"sending email to (.*)", line)
+    return [match[1]] if match else []
+
+
+def signal_until_exit(process, signals):
+    """Send the signals in turn, one every 4 ms, until the process has exited; return how many were sent."""
+    sent = 0
+    while process.process.poll() is None:
+        process.signal(signals[sent % len(signals)])
+        sent += 1
+        assert sent < 5000, f"{process.name} does not exit"
+        time.sleep(0.004)
+    return sent

@@ -1,0 +1,94 @@
+"""Runs one of the three scripts with other values for its constants, which it reads when it uses them.
+
+    python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
+
+Names in capitals are set on the module; the other settings are for its KafkaConsumer, except these:
+
+    "fail_at": N            the N-th step of the work raises an exception
+    "poll_ms": N            poll() waits for no longer than N milliseconds
+    "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
+    "sigkill_at": PATTERN   SIGKILL does
+
+The script itself is not changed.
+"""
+
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def set_constants(script, constants):
+    for name, value in constants.items():
+        getattr(script, name)  # raises for a name that the script doesn't have
+        setattr(script, name, value)
+
+
+def fail_at(script, number):
+    steps = 0
+
+    def sleep(seconds):
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            raise RuntimeError("the mail server is down")
+        time.sleep(seconds)
+
+    script.sleep = sleep
+
+
+def skip_work(script):
+    script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes Linux 50 us
+
+
+def signal_at(script, number, pattern):
+    def print_and_signal(line, **options):
+        print(line, **options)
+        if re.search(pattern, line) and not script.is_shutting_down:
+            os.kill(os.getpid(), number)
+            while not script.is_shutting_down:
+                time.sleep(0.01)
+
+    script.print = print_and_signal
+
+
+def shorten_polls(script, milliseconds):
+    class ShortPolls(script.KafkaConsumer):
+        def poll(self, timeout_ms=0, max_records=None, update_offsets=True):
+            return super().poll(min(milliseconds, timeout_ms), max_records, update_offsets)
+
+    script.KafkaConsumer = ShortPolls
+
+
+def configure_consumer(script, settings):
+    consumer = script.KafkaConsumer
+    script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
+
+
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the scripts do when they are run
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    script = importlib.import_module(sys.argv[1])
+    settings = json.loads(sys.argv[2])
+    set_constants(script, {name: settings.pop(name) for name in [*settings] if name.isupper()})
+    if getattr(script, "WORK_SECONDS", None) == 0:
+        skip_work(script)
+    if "fail_at" in settings:
+        fail_at(script, settings.pop("fail_at"))
+    if "sigterm_at" in settings:
+        signal_at(script, signal.SIGTERM, settings.pop("sigterm_at"))
+    if "sigkill_at" in settings:
+        signal_at(script, signal.SIGKILL, settings.pop("sigkill_at"))
+    if "poll_ms" in settings:
+        shorten_polls(script, settings.pop("poll_ms"))
+    if settings:
+        configure_consumer(script, settings)
+    script.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Wait with a limit."""
+
+import os
+import time
+
+from kafka.errors import KafkaError
+
+
+def wait_until(condition, seconds=30, what="the condition holds"):
+    """Wait until condition() is true and return its value; raise AssertionError after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        reason = "still false"
+        try:
+            if value := condition():
+                return value
+        except KafkaError as error:  # a broker that has just restarted fails some requests
+            reason = repr(error)
+        assert time.monotonic() < deadline, f"after {seconds} s, not yet: {what} ({reason})"
+        time.sleep(0.02)
+
+
+def with_slack(seconds):
+    """Return a time limit, with up to 2 s of slack under load."""
+    return seconds + min(2, max(0, os.getloadavg()[0] / os.cpu_count() - 1))

@@ -1,0 +1,125 @@
+"""A topic with its group of workers, and a count of what came of the emails published to it."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from kafka import KafkaProducer
+
+from support.processes import GOODBYE, Script
+from support.waiting import wait_until, with_slack
+
+NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
+SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
+SENDING = "^sending email to"
+REDELIVERED = "will be delivered again"
+
+
+class Workload:
+    """A topic, the group of the same name, its workers, and the emails published for them.
+
+    settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
+    published: the emails that the broker has acknowledged, each a different one.
+    workers: all that were started, also those that have ended.
+    """
+
+    def __init__(self, cluster, partitions=1, topic_exists=True, **settings):
+        self.cluster = cluster
+        self.partitions = partitions
+        self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
+        names = {"TOPIC": self.topic, "GROUP_ID": self.topic}
+        self.settings = {**names, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
+        self.published, self.workers = [], []
+
+    def start(self, name, **settings):
+        """Start a worker: streaming_worker or batch_worker."""
+        self.workers.append(Script(name, self.cluster.address, **{**self.settings, **settings}))
+        return self.workers[-1]
+
+    def end(self):
+        """Kill the workers that are still running."""
+        for worker in self.workers:
+            worker.end()
+
+    def publish(self, count):
+        first = len(self.published)
+        emails = [f"user{number}@gmail.com" for number in range(first, first + count)]
+        self.cluster.publish(self.topic, emails, self.partitions)
+        self.published += emails
+
+    @contextmanager
+    def traffic(self, per_second=10):
+        """Publish so many emails a second while the block runs; raise what keeps one from being stored."""
+        is_over = threading.Event()
+
+        def publish():
+            number = len(self.published)
+            with KafkaProducer(**self.cluster.settings) as producer:
+                while not is_over.wait(1 / per_second):
+                    email = f"user{number}@gmail.com"
+                    producer.send(self.topic, email.encode(), partition=number % self.partitions).get(30)
+                    self.published.append(email)
+                    number += 1
+
+        with ThreadPoolExecutor(1) as pool:
+            publisher = pool.submit(publish)
+            try:
+                yield
+            finally:
+                is_over.set()
+            publisher.result()
+
+    def lost(self):
+        """Return the published emails whose processing no worker has finished."""
+        return set(self.published) - {email for worker in self.workers for email in worker.finished()}
+
+    def repeated(self):
+        """Return {email: how many times too often its processing was begun}."""
+        begun = Counter(email for worker in self.workers for email in worker.begun())
+        return {email: times - 1 for email, times in begun.items() if times > 1}
+
+    def committed(self):
+        """Return how many messages the group has committed."""
+        return sum(self.cluster.committed(self.topic, self.topic).values())
+
+    def lag(self):
+        """Return how many messages the group has not committed, be they emails or not."""
+        return self.cluster.lag(self.topic, self.topic)
+
+    def wait_until_processed(self, seconds=30):
+        wait_until(lambda: not self.lost(), seconds, f"all {len(self.published)} emails are processed")
+
+    def wait_until_committed(self):
+        wait_until(lambda: self.lag() == 0, what="all messages are committed")
+
+    def members(self):
+        """Return how many workers are in the group."""
+        return self.cluster.members(self.topic)
+
+    def wait_for_members(self, count):
+        wait_until(lambda: self.members() == count, what=f"the group has {count} members")
+
+    def check(self, repeated=0):
+        """Check that nothing was lost, no more than this repeated, and that nobody saw a traceback."""
+        assert not self.lost(), f"lost: {self.lost()}"
+        assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
+        assert not any("Traceback" in line for worker in self.workers for line in worker.err)
+
+
+def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
+    """Signal the worker, and check that it exits within so many seconds of finishing its work."""
+    signalled = time.monotonic()
+    worker.signal(signal_number)
+    assert worker.wait(60) == exit_code
+    took = time.monotonic() - max([signalled] + [at for at, line in worker.lines if line != GOODBYE])
+    assert took < with_slack(seconds)
+    assert worker.out[-1] == GOODBYE if exit_code == 0 else REDELIVERED in worker.err[-1]
+
+
+def in_parallel(function, items):
+    """Return [function(item), ...], all called at the same time."""
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(function, items))
