@@ -42,13 +42,16 @@ def test_the_command_starts_a_one_core_broker_for_a_client_on_the_host(words):
         "--node-id 0",
         "--overprovisioned",
         "--reserve-memory 0M",
+        "--set redpanda.auto_create_topics_enabled false",
+        "--set redpanda.write_caching_default false",
         "--smp 1",
+        "--unsafe-bypass-fsync false",
     ]
 
 
 def test_switches_take_their_value_behind_an_equals_sign(words):
     """rpk would read `--check false` as the switch --check, which means true, and a stray word."""
-    assert "--check=false" in words
+    assert "--check=false" in words and "--unsafe-bypass-fsync=false" in words
 
 
 def test_the_port_is_published_to_this_machine_only(service):
