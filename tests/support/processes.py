@@ -20,21 +20,22 @@ GOODBYE = "End of the program. I was killed gracefully"
 
 
 class Process:
-    """A command that runs in the repository's root, its output read line by line as it comes.
+    """A command whose output is read line by line as it comes.
 
+    folder: where it runs.
     environment: variables to set; one that is None is unset.
     on_line: called, on a thread, with each line before it is added to lines or errors.
     options: for subprocess.Popen.
     lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
     """
 
-    def __init__(self, name, command, environment, on_line=None, **options):
+    def __init__(self, name, command, environment, on_line=None, folder=ROOT, **options):
         self.name = name
         self.started = time.monotonic()
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={variable: value for variable, value in environment.items() if value is not None},
             text=True,
             errors="backslashreplace",
@@ -123,18 +124,18 @@ class Process:
 
 
 class Script(Process):
-    """One of the three scripts as a process.
+    """One of the three scripts as a process; folder is where the script is.
 
     name: producer, streaming_worker or batch_worker.
     address: the value of BOOTSTRAP_SERVERS; None leaves it unset.
     settings: as for run_script.py; without any, the command is `python NAME.py` itself.
     """
 
-    def __init__(self, name, address, on_line=None, **settings):
+    def __init__(self, name, address, on_line=None, folder=ROOT, **settings):
         command = [f"{name}.py"]
         if settings:
-            command = ["tests/support/run_script.py", name, json.dumps(settings)]
-        super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line)
+            command = [ROOT / "tests/support/run_script.py", name, json.dumps(settings)]
+        super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line, folder)
 
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""

@@ -1,4 +1,4 @@
-"""Runs one of the three scripts with other values for its constants, which it reads when it uses them.
+"""Runs a script of the current folder with other values for its constants, which it reads when it uses them.
 
     python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
@@ -19,7 +19,6 @@ import re
 import signal
 import sys
 import time
-from pathlib import Path
 
 
 def set_constants(script, constants):
@@ -71,7 +70,7 @@ def configure_consumer(script, settings):
 
 def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the scripts do when they are run
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+    sys.path.insert(0, os.getcwd())
     script = importlib.import_module(sys.argv[1])
     settings = json.loads(sys.argv[2])
     set_constants(script, {name: settings.pop(name) for name in [*settings] if name.isupper()})
