@@ -33,7 +33,9 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # print at once, in any encoding
+    sys.stdout.reconfigure(
+        line_buffering=True, errors="backslashreplace"
+    )  # flush each line; escape what can't be encoded
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
@@ -41,7 +43,7 @@ def main():
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C while the interpreter exits
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals during the exit
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if child.failure:
         sys.exit(child.failure)
@@ -165,7 +167,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 def email_in(message):
     """Return the email address in the message. If there is no valid one, report that and return None."""
     email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
-    if "@" in email and len(email) <= 254 and email.isprintable():  # SMTP allows 254 characters
+    if "@" in email and len(email) <= 254 and email.isprintable():  # 254: SMTP's limit
         return email
     place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
     print(f"skipping invalid email address: {place}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Process each sign-up as it arrives: send an email, update the user's status, then commit the message."""
+"""Process each sign-up as it arrives: send an email, update the user's status, then commit the offset."""
 
 import os
 import signal
@@ -41,7 +41,9 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # print at once, in any encoding
+    sys.stdout.reconfigure(
+        line_buffering=True, errors="backslashreplace"
+    )  # flush each line; escape what can't be encoded
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
@@ -50,20 +52,20 @@ def main():
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r} at {BOOTSTRAP_SERVERS}. The message will be delivered again.")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C while the interpreter exits
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals during the exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
 
 
 def messages(consumer):
-    """Yield one message after another until a signal arrives. Report trouble every 20 s."""
+    """Yield messages one at a time until a signal arrives. While out of contact, report it every 20 s."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # for example, the port accepts connections and drops them
+        except RetriableError:  # for example, something accepts connections and drops them
             sleep(0.5)
         trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
         if consumer.group_metadata().state != MemberState.STABLE:
@@ -77,7 +79,7 @@ def messages(consumer):
 
 def process_message(message):
     email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
-    if "@" not in email or len(email) > 254 or not email.isprintable():  # SMTP allows 254 characters
+    if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: SMTP's limit
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
         print(f"skipping invalid email address: {place}", file=sys.stderr)
         return
@@ -89,7 +91,7 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the processed message. After a crash before this, Kafka delivers it again."""
+    """Commit the processed message. Retry until a signal arrives, then try once more."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
@@ -97,8 +99,8 @@ def commit(consumer):
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
         except CommitFailedError:
-            return print(f"Group {GROUP_ID} has evicted this worker; it will rejoin.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # one last time: main() reports a failure
+            return print(f"Group {GROUP_ID} has evicted this worker. Expect a redelivery.", file=sys.stderr)
+    consumer.commit(timeout_ms=2000)  # the last attempt: main() reports a failure
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""The demo, which is the README's first command, and its picture."""
+
+import html
+import re
+import signal
+import sys
+
+import psutil
+import pytest
+from support.processes import ROOT, Process
+
+pytestmark = [pytest.mark.own_broker, pytest.mark.long]
+
+
+@pytest.fixture
+def demo():
+    process = Process(
+        "demo", [sys.executable, "tests/demo.py"], {"BOOTSTRAP_SERVERS": None, "COLUMNS": "100"}
+    )
+    yield process
+    process.end()
+    print(process)
+
+
+def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(demo):
+    assert demo.wait(120) == 0
+    counts = dict(
+        re.findall(r"^ *(published|processed|lost|processed twice) +(\d+) *$", "\n".join(demo.out), re.M)
+    )
+    assert counts == {"published": "30", "processed": "30", "lost": "0", "processed twice": "0"}
+    picture = html.unescape((ROOT / "tests/demo.svg").read_text(encoding="utf-8")).replace("\xa0", " ")
+    rows = {}
+    for y, text in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>([^<]*)</text>', picture):
+        rows[y] = rows.get(y, "") + text
+    pictured = [row.strip() for row in rows.values() if " | " in row and "..." not in row]
+    printed = {line.strip() for line in demo.out}
+    assert len(pictured) > 15 and not set(pictured) - printed, "renew it: python tests/demo.py --picture"
+
+
+def test_ctrl_c_ends_the_demo_with_everything_that_it_started(demo):
+    demo.wait_for("sending email", seconds=60)
+    children = psutil.Process(demo.process.pid).children(recursive=True)
+    demo.signal(signal.SIGINT)
+    assert demo.wait() == 130 and len(children) >= 2
+    assert not psutil.wait_procs(children, timeout=10)[1]
