@@ -33,9 +33,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(
-        line_buffering=True, errors="backslashreplace"
-    )  # flush each line; escape what can't be encoded
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; any encoding
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():

@@ -41,9 +41,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(
-        line_buffering=True, errors="backslashreplace"
-    )  # flush each line; escape what can't be encoded
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; any encoding
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
@@ -65,7 +63,7 @@ def messages(consumer):
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # for example, something accepts connections and drops them
+        except RetriableError:  # for example, the port accepts connections and drops them
             sleep(0.5)
         trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
         if consumer.group_metadata().state != MemberState.STABLE:
