@@ -1,14 +1,15 @@
-"""Measures what the workers add to kafka-python: speed, latency, time to exit, memory, and how they scale.
+"""Measures what the workers add to kafka-python: speed, latency, start and exit, memory, CPU, scaling.
 
-    python tests/benchmark.py           some five minutes: progress, then one table
+    python tests/benchmark.py           about six minutes: progress, then one table
     python tests/benchmark.py 0.1       a tenth of the messages, to try this program
 
-On a broker of its own, with the workers' own code; pretend work takes no time where nothing else is said. The
-loop to compare with, bare_loop.py, reads the same messages as a process of its own, in turn with the worker,
-three times each; the table has medians and ranges. What a process prints goes into a pipe that is read at
-once; times are those at which its lines arrive. The exit code is 0 whether the bounds are met or not.
+It starts a broker of its own and runs the workers' own code; the pretend work takes no time unless stated.
+The loop that they are compared with, support/bare_loop.py, reads the same messages in a process of its own, in
+turn with the worker, three times each; the table shows medians and ranges. Times are those at which a
+process's lines arrive through a pipe. The exit code is 0 whether the bounds are met or not.
 """
 
+import argparse
 import os
 import platform
 import re
@@ -24,11 +25,12 @@ from statistics import median, quantiles
 import psutil
 from broker import KAFKA_VERSION, Broker, BrokerError, on_stop_signals, stop_once
 from kafka import KafkaProducer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from support.cluster import Cluster
 from support.processes import Script
 from support.waiting import wait_until
-
-ROUNDS = 3
 
 
 class Run(Script):
@@ -80,11 +82,24 @@ class Benchmark:
     rows: those of the table.
     """
 
-    def __init__(self, address, scale):
+    def __init__(self, address, scale, rounds, progress):
         self.address = address
         self.scale = scale
+        self.rounds = rounds
         self.cluster = Cluster(address)
         self.rows = []
+        self.progress = progress
+        self.task = progress.add_task("starting", total=8)
+
+    def run(self):
+        topic = self.batch()
+        self.streaming()
+        self.latency()
+        self.start_up()
+        self.idle_exit()
+        self.idle_cpu()
+        self.memory(topic)
+        self.scaling()
 
     def worker(self, name, topic, WORK_SECONDS=0, **settings):
         return Run(self.address, name, topic, WORK_SECONDS=WORK_SECONDS, **settings)
@@ -106,19 +121,22 @@ class Benchmark:
             last.get()
 
     def measure(self, what, **functions):
-        """Call the functions in turn, ROUNDS times each; returns for each, in order, what it returned."""
-        print(f"\n{what}", flush=True)
+        """Call the functions in turn, in every round; return for each, in order, what it returned."""
+        self.progress.update(self.task, description=what)
         numbers = {name: [] for name in functions}
-        for i in range(ROUNDS):
+        for i in range(self.rounds):
             for name, function in functions.items():
                 try:
                     number = function()
                 except AssertionError as error:
-                    # kafka-python can forget to join; the bare loop is not mended
-                    print(f"  {name}: {str(error).splitlines()[0]}; once more", flush=True)
+                    # kafka-python can forget to join, and the bare loop has no workaround
+                    self.progress.console.print(f"{name}: {str(error).splitlines()[0]}; once more")
                     number = function()
                 numbers[name].append(number)
-                print(f"  round {i + 1} of {ROUNDS}  {name:10} {short(number)}", flush=True)
+                self.progress.console.print(
+                    f"{what}, round {i + 1} of {self.rounds}, {name}: {short(number)}"
+                )
+        self.progress.advance(self.task)
         return numbers.values()
 
     def row(self, what, ours, theirs, value, at_least=None, at_most=None):
@@ -131,7 +149,6 @@ class Benchmark:
 
     def batch(self):
         waiting = int(500_000 * self.scale)
-        print(f"publishing {waiting:,} messages", flush=True)
         topic, count = self.topic(waiting), int(waiting * 0.9)
         ours, bare = self.measure(
             "batch worker, messages a second",
@@ -157,17 +174,19 @@ class Benchmark:
         self.row(what, ours, bare, median(ours) / median(bare), at_least=0.9)
 
     def latency(self):
+        count = max(20, int(300 * self.scale))
+
         def measured(start, word):
             topic = self.topic(1)
             run = start(topic)
             run.when(word)  # it has joined its group
             acknowledged = []
             with KafkaProducer(bootstrap_servers=self.address) as producer:
-                for i in range(300):
+                for i in range(count):
                     producer.send(topic, b"user%d@gmail.com" % i).get()
                     acknowledged.append(time.monotonic())
                     time.sleep(0.01)
-            seen = [run.when(word, count)[0] for count in range(2, 302)]
+            seen = [run.when(word, number)[0] for number in range(2, count + 2)]
             run.stop()
             delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
             return quantiles(delays, n=100)[98]
@@ -194,10 +213,44 @@ class Benchmark:
         self.row("idle exit, s: streaming", streaming, [], median(streaming), at_most=0.6)
         self.row("idle exit, s: batch", batch, [], median(batch), at_most=0.6)
 
+    def start_up(self):
+        def measured(start, word):
+            run = start(self.topic(1))
+            at, _ = run.when(word)
+            run.stop()
+            return at - run.started
+
+        settings = {"COUNT": 1}
+        ours, bare = self.measure(
+            "seconds from the start of the process to its first line of work",
+            worker=lambda: measured(lambda topic: self.worker("streaming_worker", topic), "sending"),
+            bare=lambda: measured(lambda topic: self.bare(topic, **settings), "read"),
+        )
+        self.row("start - bare loop's, s", ours, bare, median(ours) - median(bare), at_most=0.1)
+
+    def idle_cpu(self):
+        def measured(name):
+            run = self.worker(name, self.topic(1))
+            run.when("finished")
+            time.sleep(1)  # it commits, and starts to wait for messages
+            process, seconds = psutil.Process(run.process.pid), max(2, 15 * min(1, self.scale))
+            before = sum(process.cpu_times()[:2])
+            time.sleep(seconds)
+            percent = (sum(process.cpu_times()[:2]) - before) / seconds * 100
+            run.stop()
+            return percent
+
+        streaming, batch = self.measure(
+            "CPU percent of an idle worker",
+            streaming=lambda: measured("streaming_worker"),
+            batch=lambda: measured("batch_worker"),
+        )
+        self.row("idle CPU, percent: streaming", streaming, [], median(streaming), at_most=1)
+        self.row("idle CPU, percent: batch", batch, [], median(batch), at_most=1)
+
     def memory(self, topic):
         """topic: the one of batch(), which is half full for this."""
         few, many = int(10_000 * self.scale), int(1_000_000 * self.scale)
-        print(f"\npublishing {many - many // 2:,} messages more", flush=True)
         self.publish(topic, many - many // 2)
         small = self.topic(few)
 
@@ -263,44 +316,49 @@ def machine():
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {name}, {memory:.0f} GiB"
 
 
-def print_table(rows):
-    table = [("measured", "worker: median (range)", "compared with", "value", "bound", "met"), *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    print()
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def scale(text):
+    if not 0 < float(text) <= 10:
+        raise ValueError
+    return float(text)
 
 
 def main():
+    parser = argparse.ArgumentParser(description="Measure what the workers add to kafka-python.")
+    parser.add_argument(
+        "scale", nargs="?", type=scale, default=1, help="fraction of the messages (default: 1)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
+    asked = parser.parse_args()
     on_stop_signals(stop_once)
     began, load = time.monotonic(), psutil.getloadavg()[0]
+    console = Console(highlight=False)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
     try:
         print("starting a broker (Apache Kafka)", flush=True)
-        with Broker() as broker:
-            benchmark = Benchmark(broker.address, float(sys.argv[1]) if sys.argv[1:] else 1)
+        with Broker() as broker, progress:
+            benchmark = Benchmark(broker.address, asked.scale, asked.rounds, progress)
             try:
-                topic = benchmark.batch()
-                benchmark.streaming()
-                benchmark.latency()
-                benchmark.idle_exit()
-                benchmark.memory(topic)
-                benchmark.scaling()
+                benchmark.run()
             finally:
                 for run in Run.running:
                     run.end()
     except KeyboardInterrupt:
-        print("\nStopped; nothing that the benchmark started is left running.", flush=True)
+        print("\nStopped; nothing that the benchmark started is still running.", flush=True)
         sys.exit(130)
     except (BrokerError, AssertionError) as error:
         sys.exit("\n".join(map(str, [error, *Run.running])))
     finally:
         on_stop_signals(signal.SIG_IGN)
-    print_table(benchmark.rows)
+    table = Table("measured", "worker: median (range)", "compared with", "value", "bound", "met", box=None)
+    for row in benchmark.rows:
+        table.add_row(*row)
+    Console(highlight=False, width=150).print(table)
     versions = [f"{name} {version(name)}" for name in ("kafka-python", "crc32c")]
-    print(f"\n{ROUNDS} rounds in {time.monotonic() - began:.0f} s")
+    print(f"\n{asked.rounds} rounds in {time.monotonic() - began:.0f} s")
     print(f"Python {platform.python_version()}, {', '.join(versions)}, Apache Kafka {KAFKA_VERSION}")
     print(f"{machine()}; load average at the start {load:.2f}")
-    print("Absolute figures are this machine's own; the ratios travel better.")
+    print("Absolute figures are those of this machine; ratios carry over better.")
 
 
 if __name__ == "__main__":

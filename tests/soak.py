@@ -1,31 +1,35 @@
-"""Three workers on four partitions under random faults: stopped, killed, frozen; the broker killed, frozen.
+"""Runs workers on four partitions under random faults, and counts what is lost and what is repeated.
 
     python tests/soak.py 600 --seed 7 --worker both
 
-Twenty messages a second for as many seconds as it is told, or longer until each kind of fault has come as
-often as the others, with some seconds between them; "both" runs three streaming and three batch workers side
-by side, on a topic and in a group of their own. It ends when all that was published is handled, and prints a
-table.
+Three streaming and three batch workers, each kind with a topic and a group of its own, receive 20 messages a
+second for as many seconds, or longer, until each kind of fault has come equally often: a worker stopped,
+killed or frozen; the broker killed or frozen. Then the soak waits until everything is processed.
 
-A message that is begun again is counted with the fault that struck its worker since the first time, else the
-broker, else with the last fault of any kind. "Behind a commit" are those that had been committed, as a worker
-had taken their partition over at a later message: no fault explains these, an old offset that kafka-python
-kept does.
+A repeat is attributed to the fault that last struck the message's worker, else the broker. "Behind a commit"
+are repeats of messages that had been committed: these come from an outdated offset in kafka-python.
 
-Exit code 1: a message lost or not handled in time, a worker that died by itself, a traceback, or a worker
-that did not exit 0 when it was stopped with the broker up (0 or 1 with the broker away).
+Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
+explain (two for each fault with the streaming worker, a batch with the batch worker); a worker ended by
+itself, printed a traceback, or did not exit with 0 when stopped (0 or 1 while the broker was unavailable).
+Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
 
 import argparse
 import random
+import signal
 import sys
 import threading
 import time
 from collections import Counter, defaultdict, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
-from broker import Broker
+from broker import Broker, BrokerError, on_stop_signals, stop_once
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from support.cluster import Cluster
 from support.processes import Script, emails_sent
 from support.waiting import wait_until
@@ -35,9 +39,9 @@ WORKERS = 3
 MESSAGES_PER_SECOND = 20
 SESSION_SECONDS = 6  # the shortest that brokers allow
 SECONDS_BETWEEN_FAULTS = (1, 4)
-EXIT_SECONDS = 15  # a stopped worker has work in hand for a moment, and then 10 s
+EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
 CATCH_UP_SECONDS = 30
-WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are found at work half of the time
+WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
 Fault = namedtuple("Fault", "at what worker")
@@ -47,7 +51,8 @@ Repeat = namedtuple("Repeat", "at fault before worker is_behind_commit")
 class Fleet:
     """The workers of one kind, and what is published for them."""
 
-    def __init__(self, name, cluster):
+    def __init__(self, name, cluster, settings):
+        self.settings = settings
         self.name = name
         self.address = cluster.address
         self.topic = cluster.create_topic(partitions=PARTITIONS)
@@ -67,6 +72,7 @@ class Fleet:
             WORK_SECONDS=WORK_SECONDS[self.name],
             **({"BATCH_SECONDS": 0.5} if self.name == "batch" else {}),
             session_timeout_ms=SESSION_SECONDS * 1000,
+            **self.settings,
         )
         self.workers.append(worker)
         self.running.append(worker)
@@ -80,7 +86,7 @@ class Fleet:
         future.add_callback(lambda _: self.acknowledged.add(email))
 
     def able(self):
-        """The workers that have begun, and are not frozen nor just thawed."""
+        """Return the workers that are running, and were neither frozen nor thawed in the last 3 s."""
         shaken = {fault.worker for fault in self.faults if fault.at > time.monotonic() - 3}
         return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *shaken}]
 
@@ -97,7 +103,7 @@ class Fleet:
             self.stop(worker, "up")
 
     def stop(self, worker, broker_is):
-        """Ask it to end, and see that it does as it should."""
+        """Stop the worker by SIGTERM, and note how it exits."""
         self.running.remove(worker)
         worker.signal(15)
         try:
@@ -109,7 +115,7 @@ class Fleet:
             self.trouble.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
 
     def look_after(self):
-        """Thaw who has been frozen for long enough; replace who has gone."""
+        """Resume workers that were frozen long enough; replace those that exited."""
         for worker, until in list(self.frozen.items()):
             if time.monotonic() > until:
                 del self.frozen[worker]
@@ -126,11 +132,12 @@ class Fleet:
     def lost(self):
         return self.acknowledged - {email for worker in self.workers for email in worker.finished()}
 
-    def is_done(self, cluster):
+    def lag(self, cluster):
+        """Return how many messages are not committed, or None if the broker does not tell."""
         try:
-            return not self.frozen and cluster.lag(self.topic, self.topic) == 0 and not self.lost()
-        except KafkaError:  # the broker is not ready yet
-            return False
+            return cluster.lag(self.topic, self.topic)
+        except KafkaError:
+            return None
 
     def repeats(self):
         begun = [
@@ -158,20 +165,26 @@ class Fleet:
             last[message], owner[partition] = (at, worker), worker
         return repeats
 
-    def verdict(self):
-        """What was counted: {row of the table: cell}. Adds to trouble what is wrong with it."""
+    def verdict(self, cluster):
+        """Return what was counted, {row of the table: cell}; add to trouble what is wrong with it."""
         if lost := self.lost():
-            what = f"lost, or nothing more was handled for {CATCH_UP_SECONDS} s: {sorted(lost)[:20]}"
+            what = f"lost, or nothing more was processed for {CATCH_UP_SECONDS} s: {sorted(lost)[:20]}"
             self.trouble.append("\n".join(map(str, [what, *self.workers])))
+        if lag := self.lag(cluster):
+            self.trouble.append(f"{lag} messages are not committed")
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
                 self.trouble.append(f"a traceback\n{worker}")
         repeats = self.repeats()
+        batches = [len(emails_sent(line)) for worker in self.workers for line in worker.out]
+        explained = len(self.faults) * (2 if self.name == "streaming" else max(batches, default=0))
+        if len(repeats) > explained:
+            self.trouble.append(f"{len(repeats)} repeats, but the faults explain {explained} at most")
         came = Counter(fault.what for fault in self.faults)
         after = Counter(repeat.fault.what for repeat in repeats)
         return {
             "sent": len(self.acknowledged),
-            "handled": len(self.acknowledged) - len(lost),
+            "processed": len(self.acknowledged) - len(lost),
             "lost": len(lost),
             "repeated": len(repeats),
             "repeated behind a commit": sum(repeat.is_behind_commit for repeat in repeats),
@@ -197,7 +210,7 @@ class Fleet:
 
 
 def traffic(fleets, address, is_over):
-    """Publish to every fleet until is_over is set, and wait until the broker has it all."""
+    """Publish to every fleet until is_over is set; return when the broker has stored everything."""
     with KafkaProducer(bootstrap_servers=address, reconnect_backoff_max_ms=500) as producer:
         number = 0
         while not is_over.wait(1 / MESSAGES_PER_SECOND):
@@ -207,95 +220,143 @@ def traffic(fleets, address, is_over):
         producer.flush(timeout=60)
 
 
-def wait(seconds, fleets):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        are_able(fleets)
-        time.sleep(0.1)
+class Soak:
+    """The broker, the fleets and the faults. settings: of the workers, as for run_script.py."""
+
+    def __init__(self, seconds, seed, names, settings):
+        self.seconds = seconds
+        self.chance = random.Random(seed)
+        self.names, self.settings = names, settings
+        self.console = Console(highlight=False)
+        self.progress = Progress(
+            TextColumn("{task.description:32}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("starting", total=seconds)
+        self.began = self.told = time.monotonic()
+
+    def tell(self, what):
+        """Show what is going on: a bar in a terminal, elsewhere a line every 30 s."""
+        elapsed = time.monotonic() - self.began
+        self.progress.update(self.task, description=what, completed=min(elapsed, self.seconds))
+        if not self.console.is_terminal and time.monotonic() > self.told + 30:
+            self.told = time.monotonic()
+            print(f"{elapsed:.0f} of {self.seconds:g} s: {what}", flush=True)
+
+    def wait(self, seconds, what):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            are_able(self.fleets)
+            self.tell(what)
+            if self.publisher.done():
+                self.publisher.result()  # raises what kept a message from being published
+            time.sleep(0.1)
+
+    def strike_broker(self, fault):
+        """Take the broker away for some seconds. In half of the cases, stop a worker of a fleet meanwhile."""
+        self.broker.kill() if fault == "broker killed" else self.broker.freeze()
+        for fleet in self.fleets:
+            fleet.note(fault)
+        for fleet in self.fleets:
+            if self.chance.random() < 0.5 and (able := fleet.able()):
+                self.wait(self.chance.uniform(0, 1), fault)
+                worker = self.chance.choice(able)
+                fleet.note("worker stopped, broker away", worker)
+                fleet.stop(worker, "away")
+        self.wait(self.chance.uniform(1, SESSION_SECONDS + 3), fault)
+        self.broker.come_back()
+        self.wait(2, "broker is back")  # clients retry every second, so that all are connected again
+
+    def strike(self):
+        end, bag = time.monotonic() + self.seconds, []
+        while time.monotonic() < end or bag:
+            self.wait(self.chance.uniform(*SECONDS_BETWEEN_FAULTS), "no fault")
+            bag = bag or self.chance.sample(FAULTS, len(FAULTS))  # each kind as often as the others
+            fault = bag.pop()
+            self.tell(fault)
+            if fault.startswith("broker"):
+                self.strike_broker(fault)
+            else:
+                wait_until(lambda: are_able(self.fleets), 60, "a worker of each kind is running")
+                for fleet in self.fleets:
+                    fleet.strike(fault, self.chance)
+
+    def catch_up(self):
+        """Wait until everything is processed and committed, as long as there is progress."""
+        left, limit = None, time.monotonic() + CATCH_UP_SECONDS
+        while left != 0 and time.monotonic() < limit:
+            before, left = left, 0
+            for fleet in self.fleets:
+                lag = fleet.lag(self.cluster)
+                left += len(fleet.lost()) + (1 if lag is None else lag) + len(fleet.frozen)
+            if left != before:
+                limit = time.monotonic() + CATCH_UP_SECONDS
+            self.wait(0.5, f"catching up: {left}")
+
+    def run(self):
+        """Return {fleet: its verdict}."""
+        with Broker() as self.broker, ThreadPoolExecutor(1) as pool:
+            self.cluster = Cluster(self.broker.address)
+            self.fleets = [Fleet(name, self.cluster, self.settings) for name in self.names]
+            is_over = threading.Event()
+            self.publisher = pool.submit(traffic, self.fleets, self.broker.address, is_over)
+            try:
+                with self.progress:
+                    self.strike()
+                    is_over.set()
+                    self.publisher.result()
+                    self.catch_up()
+                for fleet in self.fleets:
+                    for worker in list(fleet.running):
+                        fleet.stop(worker, "up")
+                return {fleet: fleet.verdict(self.cluster) for fleet in self.fleets}
+            finally:
+                is_over.set()
+                for fleet in self.fleets:
+                    for worker in fleet.workers:
+                        worker.end()
 
 
 def are_able(fleets):
-    """Look after the fleets; returns whether each has a worker that can be struck."""
+    """Look after the fleets; return whether each has a worker that a fault can strike."""
     for fleet in fleets:
         fleet.look_after()
     return all(fleet.able() for fleet in fleets)
 
 
-def strike_broker(fault, broker, fleets, chance):
-    """Take the broker away for some seconds. Every other time a worker of a fleet is stopped meanwhile."""
-    broker.kill() if fault == "broker killed" else broker.freeze()
-    for fleet in fleets:
-        fleet.note(fault)
-    for fleet in fleets:
-        if chance.random() < 0.5 and (able := fleet.able()):
-            wait(chance.uniform(0, 1), fleets)
-            worker = chance.choice(able)
-            fleet.note("worker stopped, broker away", worker)
-            fleet.stop(worker, "away")
-    wait(chance.uniform(1, SESSION_SECONDS + 3), fleets)
-    broker.come_back()
-    wait(2, fleets)  # clients knock once a second: by now all are back
-
-
-def soak(seconds, seed, names):
-    chance = random.Random(seed)
-    with Broker() as broker:
-        cluster = Cluster(broker.address)
-        fleets = [Fleet(name, cluster) for name in names]
-        is_over = threading.Event()
-        publisher = threading.Thread(target=traffic, args=(fleets, broker.address, is_over), daemon=True)
-        publisher.start()
-        try:
-            end = time.monotonic() + seconds
-            bag = []
-            while time.monotonic() < end or bag:
-                wait(chance.uniform(*SECONDS_BETWEEN_FAULTS), fleets)
-                bag = bag or chance.sample(FAULTS, len(FAULTS))  # each kind as often as the others
-                fault = bag.pop()
-                if fault.startswith("broker"):
-                    strike_broker(fault, broker, fleets, chance)
-                else:
-                    wait_until(lambda: are_able(fleets), 60, "a worker of each kind is at work")
-                    for fleet in fleets:
-                        fleet.strike(fault, chance)
-            is_over.set()
-            publisher.join()
-            left, limit = None, 0  # a backlog may be long, but it has to become shorter
-            while not all(fleet.is_done(cluster) for fleet in fleets):
-                if left != (left := sum(len(fleet.lost()) for fleet in fleets)):
-                    limit = time.monotonic() + CATCH_UP_SECONDS
-                if time.monotonic() > limit:
-                    break
-                wait(0.5, fleets)
-            for fleet in fleets:
-                for worker in list(fleet.running):
-                    fleet.stop(worker, "up")
-        finally:
-            for fleet in fleets:
-                for worker in fleet.workers:
-                    worker.end()
-    return fleets
-
-
 def main():
-    parser = argparse.ArgumentParser(description="Random faults for the workers, and what came of them.")
-    parser.add_argument("seconds", nargs="?", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser = argparse.ArgumentParser(description="Count what workers lose and repeat under random faults.")
+    parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the faults")
     parser.add_argument("--worker", choices=["streaming", "batch", "both"], default="both")
+    parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     asked = parser.parse_args()
+    on_stop_signals(stop_once)
     print(f"seed {asked.seed}, {asked.seconds:g} s", flush=True)
     names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
-    fleets = soak(asked.seconds, asked.seed, names)
-    verdicts = [fleet.verdict() for fleet in fleets]
-    print(f"{'':48}" + "".join(f"{fleet.name:>12}" for fleet in fleets))
-    for row in dict.fromkeys(name for verdict in verdicts for name in verdict):
-        print(f"{row:48}" + "".join(f"{verdict.get(row, 0):>12}" for verdict in verdicts))
-    for fleet in fleets:
+    settings = {"never_commit": True} if asked.never_commit else {}
+    try:
+        verdicts = Soak(asked.seconds, asked.seed, names, settings).run()
+    except KeyboardInterrupt:
+        print("\nStopped; nothing that the soak started is still running.", flush=True)
+        sys.exit(130)
+    except BrokerError as error:
+        sys.exit(str(error))
+    finally:
+        on_stop_signals(signal.SIG_IGN)
+    table = Table("", *(fleet.name for fleet in verdicts), box=None)
+    for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
+        table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
+    Console(highlight=False, width=100).print(table)
+    for fleet in verdicts:
         print(f"most repeated at a time, {fleet.name}: {fleet.largest_burst()}")
-    for fleet in fleets:
+    for fleet in verdicts:
         for trouble in fleet.trouble:
             print(f"{fleet.name} worker: {trouble}", file=sys.stderr)
-    sys.exit(any(fleet.trouble for fleet in fleets))
+    sys.exit(any(fleet.trouble for fleet in verdicts))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,57 @@
-"""A short soak with a fixed seed; `python tests/soak.py 600` is the long one."""
+"""Short soaks; `python tests/soak.py 600` is the long one."""
 
 import re
-import subprocess
+import signal
 import sys
 
+import psutil
 import pytest
-from support.processes import ROOT
+from support.processes import Process
+
+pytestmark = [pytest.mark.own_broker, pytest.mark.long]
 
 
-@pytest.mark.own_broker
-def test_nothing_is_lost():
-    command = [sys.executable, ROOT / "tests/soak.py", "20", "--seed", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.startswith("seed 4, 20 s\n")
-    rows = dict(re.findall(r"^(\S.*?)  +(\d+ .*\d)$", done.stdout, re.MULTILINE))
+@pytest.fixture
+def soak():
+    """soak(*arguments) starts tests/soak.py."""
+    processes = []
+
+    def start(*arguments):
+        processes.append(Process("soak", [sys.executable, "tests/soak.py", *arguments], {}))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()
+        print(process)
+
+
+def test_nothing_is_lost(soak):
+    process = soak("20", "--seed", "4")
+    assert process.wait(150) == 0
+    rows = dict(re.findall(r"^ (\S.*?)  +(\d+ .*\d) *$", "\n".join(process.out), re.M))
     table = {name: [int(number) for number in re.findall(r"\d+", cells)] for name, cells in rows.items()}
-    assert table["sent"] == table["handled"]
-    assert min(table["sent"]) > 500
+    assert table["sent"] == table["processed"] and min(table["sent"]) > 500
     assert table["lost"] == table["died by itself"] == [0, 0]
     for fault in ("worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"):
         times, _, times_batch, _ = table[f"{fault} / repeated after it"]
         assert min(times, times_batch) > 0, fault
+
+
+def test_workers_that_never_commit_are_a_failure(soak):
+    process = soak("1", "--seed", "4", "--never-commit")
+    assert process.wait(170) == 1
+    errors = "\n".join(process.err)
+    for name in ("streaming", "batch"):
+        assert re.search(rf"^{name} worker: \d+ messages are not committed", errors, re.M)
+    assert re.search(r"^streaming worker: \d+ repeats, but the faults explain", errors, re.M)
+
+
+def test_sigterm_ends_the_soak_with_everything_that_it_started(soak):
+    process = soak("60", "--worker", "streaming")
+    this = psutil.Process(process.process.pid)
+    while len(children := this.children(recursive=True)) < 4:  # the broker and three workers
+        assert process.process.poll() is None
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 130
+    assert not psutil.wait_procs(children, timeout=10)[1]

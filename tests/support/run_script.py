@@ -8,6 +8,7 @@ Names in capitals are set on the module; the other settings are for its KafkaCon
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
     "sigkill_at": PATTERN   SIGKILL does
+    "never_commit": true    commits do nothing
 
 The script itself is not changed.
 """
@@ -63,6 +64,20 @@ def shorten_polls(script, milliseconds):
     script.KafkaConsumer = ShortPolls
 
 
+def never_commit(script):
+    async def nothing():
+        pass
+
+    class NoCommits(script.KafkaConsumer):
+        def commit(self, offsets=None, timeout_ms=None):
+            pass
+
+        def commit_async(self, offsets=None, callback=None):
+            return nothing()
+
+    script.KafkaConsumer = NoCommits
+
+
 def configure_consumer(script, settings):
     consumer = script.KafkaConsumer
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
@@ -84,6 +99,8 @@ def main():
         signal_at(script, signal.SIGKILL, settings.pop("sigkill_at"))
     if "poll_ms" in settings:
         shorten_polls(script, settings.pop("poll_ms"))
+    if settings.pop("never_commit", False):
+        never_commit(script)
     if settings:
         configure_consumer(script, settings)
     script.main()
