@@ -4,7 +4,7 @@
     python tests/benchmark.py 0.1       a tenth of the messages, to try this program
 
 It starts a broker of its own and runs the workers' own code; the pretend work takes no time unless stated.
-The loop that they are compared with, support/bare_loop.py, reads the same messages in a process of its own, in
+The loop they are compared with, support/bare_loop.py, reads the same messages in a process of its own, in
 turn with the worker, three times each; the table shows medians and ranges. Times are those at which a
 process's lines arrive through a pipe. The exit code is 0 whether the bounds are met or not.
 """
