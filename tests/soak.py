@@ -65,7 +65,7 @@ class Fleet:
             TOPIC=self.topic,
             GROUP_ID=self.topic,
             WORK_SECONDS=WORK_SECONDS[self.name],
-            BATCH_SECONDS=0.5,
+            **({"BATCH_SECONDS": 0.5} if self.name == "batch" else {}),
             session_timeout_ms=SESSION_SECONDS * 1000,
         )
         self.workers.append(worker)

@@ -67,9 +67,8 @@ def test_names_and_values_are_those_of_the_article(script_name, values, function
 def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_name):
     nodes = ast.walk(ast.parse((ROOT / f"{script_name}.py").read_text(encoding="utf-8")))
     names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]
-    private = [
-        name for name in names if re.match("_[^_]", name) and name != "_exit"
-    ]  # os._exit is documented
+    # os._exit() is documented
+    private = [name for name in names if re.match("_[^_]", name) and name != "_exit"]
     assert private == ([] if script_name == "producer" else ["_coordinator"])
 
 

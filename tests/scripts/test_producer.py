@@ -51,9 +51,7 @@ def test_no_other_failure_counts_as_an_existing_topic(start, address):
     assert "InvalidTopic" in line and len(line) < 400
 
 
-def test_messages_are_published_a_tenth_of_a_second_apart_and_printed_at_once(
-    start, cluster, new_topic, monkeypatch
-):
+def test_messages_are_published_and_printed_a_tenth_of_a_second_apart(start, cluster, new_topic, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     producer = start("producer", cluster.address, TOPIC=new_topic)
     first = producer.wait_for("Published")

@@ -14,6 +14,7 @@ from support.waiting import wait_until, with_slack
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
 SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
+BATCH_SETTINGS = "BATCH_SECONDS", "BUFFER_SIZE"
 SENDING = "^sending email to"
 REDELIVERED = "will be delivered again"
 
@@ -35,8 +36,11 @@ class Workload:
         self.published, self.workers = [], []
 
     def start(self, name, **settings):
-        """Start a worker: streaming_worker or batch_worker."""
-        self.workers.append(Script(name, self.cluster.address, **{**self.settings, **settings}))
+        """Start a worker: streaming_worker, which ignores what is for batches, or batch_worker."""
+        settings = {**self.settings, **settings}
+        if name == "streaming_worker":
+            settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
+        self.workers.append(Script(name, self.cluster.address, **settings))
         return self.workers[-1]
 
     def end(self):
