@@ -1,14 +1,14 @@
 """The batch worker's memory stays flat, whatever is waiting in the topic."""
 
-import subprocess
-import sys
 import time
 
 import psutil
+import pytest
+from confluent_kafka import Producer
 from support.workload import NEVER, stop
 
 
-def watch(worker, is_over):
+def watch_memory(worker, is_over):
     """Check until is_over() that the worker's memory stays under 80 MiB."""
     process = psutil.Process(worker.process.pid)
     while not is_over():
@@ -18,28 +18,25 @@ def watch(worker, is_over):
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
     workload = new_workload(WORK_SECONDS=0.2, BATCH_SECONDS=NEVER)
-    code = """if True:
-        import sys
-        from kafka import KafkaProducer
-        with KafkaProducer(bootstrap_servers=sys.argv[1], linger_ms=50, batch_size=500_000) as producer:
-            for _ in range(1_000_000):
-                producer.send(sys.argv[2], b"user@gmail.com")"""
-    subprocess.run(
-        [sys.executable, "-c", code, workload.cluster.address, workload.topic], check=True, timeout=120
-    )
+    settings = {"bootstrap.servers": workload.cluster.address, "queue.buffering.max.messages": 0}
+    producer = Producer(settings)  # librdkafka, since kafka-python takes ten times as long
+    for _ in range(1_000_000):
+        producer.produce(workload.topic, b"user@gmail.com")
+    assert producer.flush(60) == 0
     worker = workload.start("batch_worker")
-    watch(worker, lambda: worker.out.count("finished processing messages") >= 12)
+    watch_memory(worker, lambda: worker.out.count("finished processing messages") >= 12)
     assert len(worker.begun()) >= 100_000
     stop(worker)
 
 
-def test_memory_stays_flat_with_300_messages_of_900_kb_with_an_at_in_them(new_workload):
+def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
     workload = new_workload()
     workload.cluster.publish(workload.topic, [b"x" * 900_000 + b"@gmail.com"] * 300)
     worker = workload.start("batch_worker")
-    watch(worker, lambda: len(worker.err) == 300)
+    watch_memory(worker, lambda: len(worker.err) == 300)
     workload.wait_until_committed()
     stop(worker)
-    assert not any("process" in line for line in worker.out)  # there was nothing to process
+    assert not worker.begun()
