@@ -1,4 +1,4 @@
-"""Create the topic and publish ten sign-ups to it, as a web application would when users register."""
+"""Create the topic and publish ten sign-ups, as a web application would when users register."""
 
 import os
 import signal
@@ -12,19 +12,19 @@ BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 LIMITS = {
     "bootstrap_timeout_ms": 20_000,  # give up if no broker answers within 20 s
-    "reconnect_backoff_max_ms": 1000,  # retry every second while the broker is unavailable
+    "reconnect_backoff_max_ms": 1000,  # wait at most a second between connection attempts
 }
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the program without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the program at once: no traceback, no cleanup
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:
-        hint = "Is it up?" if isinstance(error, KafkaTimeoutError) else "Nothing more is published."
-        print(f"Cannot publish to {BOOTSTRAP_SERVERS!r} ({str(error):.200}). {hint}", file=sys.stderr)
-        os._exit(1)  # at once, without waiting for what kafka-python still tries to deliver
+        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""
+        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error):.200}.{hint}", file=sys.stderr)
+        os._exit(1)  # exit now: don't wait for kafka-python to deliver what is still pending
 
 
 def create_topic():
@@ -39,15 +39,15 @@ def publish_signups():
     producer = KafkaProducer(
         bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
         **LIMITS,
-        acks="all",  # acknowledged once every in-sync replica has the message
-        enable_idempotence=True,  # store a message once, however often it is sent
-        max_block_ms=30_000,  # send() finds out where the topic is, and gives up after 30 s
-        request_timeout_ms=10_000,  # send the message again if there is no answer within 10 s
-        delivery_timeout_ms=30_000,  # give up 30 s after send()
+        acks="all",  # wait until every in-sync replica has the message
+        enable_idempotence=True,  # automatic retries don't create duplicates
+        max_block_ms=30_000,  # send() waits up to 30 s for the topic's metadata
+        request_timeout_ms=10_000,  # resend if the broker doesn't answer within 10 s
+        delivery_timeout_ms=30_000,  # give up on a message 30 s after send()
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait until it is stored
+        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

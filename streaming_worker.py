@@ -29,7 +29,7 @@ def main():
             group_id=GROUP_ID,
             bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
             bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
-            reconnect_backoff_max_ms=1000,  # retry every second while the broker is unavailable
+            reconnect_backoff_max_ms=1000,  # wait at most a second between connection attempts
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
