@@ -235,10 +235,6 @@ def test_links_lead_somewhere():
             assert (ROOT / link).exists(), link
 
 
-def test_it_is_no_longer_than_a_reader_can_bear():
-    assert len(README.splitlines()) <= 600
-
-
 @pytest.mark.skipif(
     EXTERNAL_BROKER is not None, reason="needs a broker of its own, to stop it; BOOTSTRAP_SERVERS is set"
 )
