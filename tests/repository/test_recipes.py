@@ -13,30 +13,58 @@ from broker import Broker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from kafka.admin import ACLOperation, ResourceType
 from support.processes import ROOT
 from support.waiting import wait_until
 from support.workload import stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPTS = "producer", "streaming_worker", "batch_worker"
 
 
-def recipe(name):
-    return re.search(rf"<!-- recipe: {name} -->\n```python\n(.*?)```", README, re.S)[1]
+def recipe(name, language="python"):
+    return re.search(rf"^<!-- recipe: {name} -->\n```{language}\n(.*?)```", README, re.M | re.S)[1]
 
 
-def adapt(folder, script_name, *changes):
-    """Write a copy of the script to the folder; each change is an expression and what takes its place."""
-    code = (ROOT / f"{script_name}.py").read_text(encoding="utf-8")
-    for pattern, new in changes:
-        code, count = re.subn(pattern, lambda match, new=new: new, code, flags=re.S)
-        assert count == 1, f"{pattern} matches {count} times"
-    (folder / f"{script_name}.py").write_text(code, encoding="utf-8")
+def edit(script, *changes):
+    """Do what the README says: each change is a part of the script, and what takes its place."""
+    code = script.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert code.count(old) == 1, f"{old!r} is {code.count(old)} times in {script.name}"
+        code = code.replace(old, new)
+    script.write_text(code, encoding="utf-8")
+
+
+def function(script, name):
+    """Return the source of the function, with the blank lines after it."""
+    return re.search(rf"^def {name}\(.*?(?=^\S)", script.read_text(encoding="utf-8"), re.M | re.S)[0]
 
 
 @pytest.fixture
-def start_copy(start, tmp_path):
-    """start_copy(name, address, **settings) starts the adapted script in tmp_path."""
-    return lambda name, address, **settings: start(name, address, folder=tmp_path, **settings)
+def copies(tmp_path):
+    """Copies of the three scripts, for the reader's changes: {name: path}."""
+    for name in SCRIPTS:
+        (tmp_path / f"{name}.py").write_text((ROOT / f"{name}.py").read_text(encoding="utf-8"), "utf-8")
+    return {name: tmp_path / f"{name}.py" for name in SCRIPTS}
+
+
+@pytest.fixture
+def work(copies):
+    """streaming_worker.py with the recipe "once"; its path."""
+    script = copies["streaming_worker"]
+    edit(
+        script,
+        ("import os\n", "import json\nimport os\n"),
+        ("import signal\n", "import signal\nimport sqlite3\n"),
+        (function(script, "process_message"), recipe("once") + "\n\n"),
+    )
+    return script
+
+
+def test_every_block_of_python_without_a_file_is_a_recipe_that_is_tested_here():
+    recipes = re.findall(r"^<!-- recipe: (\S+) -->\n```", README, re.M)
+    tests = (ROOT / "tests/repository/test_recipes.py").read_text(encoding="utf-8")
+    assert sorted(recipes) == sorted(set(re.findall(r"""\brecipe\(["']([\w-]+)""", tests)))
 
 
 def certificate(folder):
@@ -62,7 +90,7 @@ def certificate(folder):
 
 @pytest.mark.own_broker
 @pytest.mark.long
-def test_tls_and_a_password(start, start_copy, tmp_path, monkeypatch):
+def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     certificate(tmp_path)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     broker = Broker(
@@ -82,87 +110,108 @@ def test_tls_and_a_password(start, start_copy, tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_CA", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("KAFKA_USER", "reader")
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
-    security = (r"(?=TOPIC = )", recipe("security"))
-    adapt(
-        tmp_path,
-        "producer",
-        security,
-        (r"\*\*LIMITS\) as admin", "**LIMITS, **SECURITY) as admin"),
-        (r"\*\*LIMITS,\n", "**LIMITS, **SECURITY,\n"),
-    )
-    for name in ("streaming_worker", "batch_worker"):
-        adapt(tmp_path, name, security, (r"group_id=GROUP_ID,", "group_id=GROUP_ID, **SECURITY,"))
+    for name, calls in (
+        ("producer", ["KafkaAdminClient(", "KafkaProducer("]),
+        ("streaming_worker", ["KafkaConsumer("]),
+        ("batch_worker", ["KafkaConsumer("]),
+    ):
+        edit(copies[name], ("\nTOPIC = ", f"\n{recipe('security')}TOPIC = "))
+        for call in calls:
+            topic = r"\n +TOPIC," if name == "streaming_worker" else ""
+            [head] = re.findall(re.escape(call) + topic, copies[name].read_text(encoding="utf-8"))
+            edit(copies[name], (head, f"{head} **SECURITY,"))
     with broker:
-        without = [start(name, broker.address) for name in ("producer", "streaming_worker", "batch_worker")]
-        assert start_copy("producer", broker.address).wait() == 0
-        streaming = start_copy("streaming_worker", broker.address)
+        without = [start(name, broker.address) for name in SCRIPTS]
+        assert start("producer", broker.address, folder=tmp_path).wait() == 0
+        streaming = start("streaming_worker", broker.address, folder=tmp_path)
         streaming.wait_for("^finished", count=2)
         stop(streaming)
-        batch = start_copy("batch_worker", broker.address)
+        batch = start("batch_worker", broker.address, folder=tmp_path)
         batch.wait_for("^finished")
         stop(batch)
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
-        wrong = start_copy("streaming_worker", broker.address)
+        wrong = start("streaming_worker", broker.address, folder=tmp_path)
         for script in [*without, wrong]:
             assert script.wait(40) == 1 and len(script.err) == 1
-        assert all("Unable to bootstrap" in script.err[0] for script in without)
+            assert "Unable to bootstrap" in script.err[0]
+
+
+def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copies, work, cluster):
+    edit(copies["producer"], ("import os\n", "import json\nimport os\nimport uuid\n"))
+    [send] = re.findall(r"^ +producer\.send\(.*\n", copies["producer"].read_text(encoding="utf-8"), re.M)
+    edit(copies["producer"], (send, textwrap.indent(recipe("json"), " " * 8)))
+    topic = cluster.new_name()
+    cluster.topics.append(topic)
+    assert start("producer", cluster.address, folder=work.parent, TOPIC=topic).wait() == 0
+    messages = cluster.stored(topic)
+    assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
+    first = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID="first")
+    wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
+    stop(first)
+    assert len(first.begun()) == 10
+    second = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID="second")
+    second.wait_for("^already sent", count=10)
+    stop(second)
+    assert second.begun() == []
+
+
+def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, work, cluster, topic):
+    cluster.publish(topic, ["not JSON", '{"id": "1", "email": "ada@example.com"}'])
+    command, first_line, dots, last_line = recipe("crash-loop", "text").splitlines()
+    assert (command, dots) == ("$ python streaming_worker.py", "...")
+    for _ in range(2):
+        worker = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID=topic)
+        assert worker.wait() == 1
+        assert (worker.out, worker.err[-1]) == ([first_line], last_line)
+    assert cluster.committed(topic, topic) == {}
+
+
+@pytest.fixture
+def retrying_work(work):
+    """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
+    edit(
+        work,
+        ("import KafkaConsumer\n", "import KafkaConsumer, KafkaProducer\n"),
+        ("            process_message(message)\n", "            process_with_retries(message)\n"),
+        ("\n\ndef commit(", f"\n\n{recipe('dead-letter')}\n\ndef commit("),
+    )
+    return work
 
 
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    start_copy, tmp_path, cluster, topic
+    start, retrying_work, cluster, topic
 ):
-    adapt(
-        tmp_path,
-        "streaming_worker",
-        (r"import KafkaConsumer\n", "import KafkaConsumer, KafkaProducer\n"),
-        (r"def process_message\(", "def work("),
-        (r"""    print\(f"sending email""", '    assert "poison" not in email\n    print(f"sending email'),
-        (r"(?=def commit)", recipe("dead-letter").replace("(1, 2, 4)", "(0.1, 0.2, 0.3)") + "\n\n"),
-    )
     dead_letters = cluster.create_topic(f"{topic}.dlq")
-    cluster.publish(topic, ["poison@example.com", "ada@example.com"])
-    worker = start_copy("streaming_worker", cluster.address, TOPIC=topic, GROUP_ID=topic, WORK_SECONDS=0.01)
-    worker.wait_for("^finished")
+    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
+    cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
+    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    worker.wait_for("^sending email to 'ada@example.com'")
     stop(worker)
-    assert worker.begun() == ["ada@example.com"]
-    assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 3
-    [letter] = cluster.stored(dead_letters)
-    assert letter.value == b"poison@example.com"
-    assert dict(letter.headers) == {"reason": b"AssertionError()", "offset": b"0"}
-    assert cluster.committed(topic, topic) == {0: 2}
+    assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
+    letters = cluster.stored(dead_letters)
+    assert [letter.value or None for letter in letters] == poison
+    assert dict(letters[2].headers) == {
+        "reason": b"KeyError('email')",
+        "origin": f"{topic}, partition 0, offset 2".encode(),
+    }
+    assert cluster.committed(topic, topic) == {0: 5}
 
 
-def test_an_email_is_sent_once_though_its_message_is_processed_twice(start_copy, tmp_path, cluster):
-    topic = cluster.new_name()
-    cluster.topics.append(topic)
-    adapt(
-        tmp_path,
-        "producer",
-        (r"import os\n", "import json\nimport os\nimport uuid\n"),
-        (r" +producer\.send\([^\n]*\n", textwrap.indent(recipe("json"), " " * 8)),
-    )
-    adapt(
-        tmp_path,
-        "streaming_worker",
-        (r"import os\n", "import json\nimport os\nimport sqlite3\n"),
-        (r"def process_message.*?(?=def commit)", recipe("once") + "\n\n"),
-    )
-    assert start_copy("producer", cluster.address, TOPIC=topic).wait() == 0
-    messages = cluster.stored(topic)
-    assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
-    first = start_copy("streaming_worker", cluster.address, TOPIC=topic, GROUP_ID="first")
-    wait_until(lambda: len(first.begun()) == 10, what="ten emails are sent")
-    stop(first)
-    second = start_copy("streaming_worker", cluster.address, TOPIC=topic, GROUP_ID="second")
-    second.wait_for("^already sent", count=10)
-    stop(second)
-    assert len(set(first.begun())) == 10 and second.begun() == []
+def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
+    start, retrying_work, broker, cluster, topic
+):
+    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
+    cluster.publish(topic, ["not JSON"])
+    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    assert worker.wait(60) == 1
+    assert cluster.committed(topic, topic) == {}
 
 
-def test_the_test_of_your_own_work_passes(tmp_path):
-    (tmp_path / "test_work.py").write_text(recipe("test"), encoding="utf-8")
+def test_the_test_of_your_work_passes(work):
+    (work.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=work.parent, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
