@@ -115,15 +115,15 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Keep joining the group until this worker is a member. Report trouble every 20 s."""
-        trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
+        """Keep joining the group until this worker is a member. Warn every 20 s when out of contact."""
+        warning = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
         if self.consumer.group_metadata().state != MemberState.STABLE:
-            trouble = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
+            warning = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
             self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                print(trouble, file=sys.stderr)
+                print(warning, file=sys.stderr)
 
     def process_batch(self):
         """Have main() process the buffer, then commit. If that fails, try again after the next batch."""

@@ -1,4 +1,4 @@
-"""Process each sign-up as it arrives: send an email, update the user's status, then commit the offset."""
+"""Process each sign-up at least once: send an email, update the user's status, then commit the offset."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def main():
             process_message(message)
             commit(consumer)
     except KafkaError as error:
-        sys.exit(f"Stopped by {error!r} at {BOOTSTRAP_SERVERS}. The message will be delivered again.")
+        sys.exit(f"Stopped by {error!r} at {BOOTSTRAP_SERVERS}. Uncommitted work will be delivered again.")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals during the exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -57,22 +57,22 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages one at a time until a signal arrives. While out of contact, report it every 20 s."""
+    """Yield messages one at a time until a signal arrives. Out of contact, warn every 20 s."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # for example, the port accepts connections and drops them
+        except RetriableError:  # for example, a proxy in front of a dead broker; try again
             sleep(0.5)
-        trouble = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
+        warning = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
         if consumer.group_metadata().state != MemberState.STABLE:
-            trouble = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
+            warning = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
             consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
         if monotonic() > check_at:
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                print(trouble, file=sys.stderr)
+                print(warning, file=sys.stderr)
 
 
 def process_message(message):
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the processed message. Retry until a signal arrives, then try once more."""
+    """Commit the processed message. Retry until a signal arrives; after that, try only once."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
         except RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:
+        except CommitFailedError:  # too long between polls, or presumed dead
             return print(f"Group {GROUP_ID} has evicted this worker. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # the last attempt: main() reports a failure
+    consumer.commit(timeout_ms=2000)  # shutting down: main() reports a failure
 
 
 if __name__ == "__main__":
