@@ -71,9 +71,16 @@ class Cluster:
             return sorted(messages, key=lambda message: (message.partition, message.offset))
 
     def committed(self, group, topic):
-        """Return the group's committed offsets on the topic: {partition number: offset}."""
-        with KafkaAdminClient(**self.settings) as admin:
-            offsets = admin.list_group_offsets([group])[group]
+        """Return the group's committed offsets on the topic: {partition number: offset}.
+
+        After a restart of the broker, and before its first group, wait until it can tell.
+        """
+
+        def list_offsets():
+            with KafkaAdminClient(**self.settings) as admin:
+                return [admin.list_group_offsets([group])[group]]
+
+        [offsets] = wait_until(list_offsets, what=f"the broker lists the offsets of the group {group}")
         return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
 
     def lag(self, group, topic):
