@@ -1,5 +1,6 @@
 """What the scripts need, and what they will no longer need one day."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from support.processes import ROOT, Process
 @pytest.mark.long
 def test_the_scripts_need_only_requirements_txt(tmp_path, address, cluster):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=60)
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     install = [python, "-m", "pip", "install", "-q", "-r", ROOT / "requirements.txt"]
     subprocess.run(install, check=True, timeout=150)
     for name, line in (
