@@ -57,7 +57,7 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages one at a time until a signal arrives. Out of contact, warn every 20 s."""
+    """Yield messages until a signal arrives. If the last heartbeat is over 20 s old, warn every 20 s."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
@@ -89,7 +89,7 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the processed message. Retry until a signal arrives; after that, try only once."""
+    """Commit the message, retrying on failure. Once a signal has arrived, try only once."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
