@@ -115,7 +115,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Keep joining the group until this worker is a member. Warn every 20 s when out of contact."""
+        """Rejoin the group if not a member. Warn every 20 s while the last heartbeat is over 20 s old."""
         warning = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
         if self.consumer.group_metadata().state != MemberState.STABLE:
             warning = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
@@ -146,11 +146,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     # heartbeats are sent meanwhile: if the batch outlasts session_timeout_ms, the group evicts this worker.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer while the partitions are still ours; otherwise others repeat it."""
-        if self.is_committed or self.failure:  # close() calls this, too, also after a failure
+        if self.is_committed or self.failure:  # once failure is set, only close() calls this
             return
         self.process_buffer_in_main()
         try:
-            await self.consumer.commit_async()  # this thread has to send it, so it must not block in commit()
+            await self.consumer.commit_async()  # commit() would wait forever for this very thread to send it
             self.is_committed = True
         except KafkaError as error:
             print(f"Commit failed before a rebalance: {error!r}", file=sys.stderr)
