@@ -16,6 +16,7 @@ Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -211,13 +212,16 @@ class Fleet:
 
 def traffic(fleets, address, is_over):
     """Publish to every fleet until is_over is set; return when the broker has stored everything."""
-    with KafkaProducer(bootstrap_servers=address, reconnect_backoff_max_ms=500) as producer:
+    producer = KafkaProducer(bootstrap_servers=address, reconnect_backoff_max_ms=500)
+    try:
         number = 0
         while not is_over.wait(1 / MESSAGES_PER_SECOND):
             for fleet in fleets:
                 fleet.publish(producer, number)
             number += 1
         producer.flush(timeout=60)
+    finally:
+        producer.close(timeout=10)
 
 
 class Soak:
@@ -298,7 +302,8 @@ class Soak:
 
     def run(self):
         """Return {fleet: its verdict}."""
-        with Broker() as self.broker, ThreadPoolExecutor(1) as pool:
+        pool = ThreadPoolExecutor(1)
+        with Broker() as self.broker:
             self.cluster = Cluster(self.broker.address)
             self.fleets = [Fleet(name, self.cluster, self.settings) for name in self.names]
             is_over = threading.Event()
@@ -315,6 +320,7 @@ class Soak:
                 return {fleet: fleet.verdict(self.cluster) for fleet in self.fleets}
             finally:
                 is_over.set()
+                pool.shutdown(wait=False)  # without a broker, the producer would be waited for in vain
                 for fleet in self.fleets:
                     for worker in fleet.workers:
                         worker.end()
@@ -342,7 +348,7 @@ def main():
         verdicts = Soak(asked.seconds, asked.seed, names, settings).run()
     except KeyboardInterrupt:
         print("\nStopped; nothing that the soak started is still running.", flush=True)
-        sys.exit(130)
+        os._exit(130)  # exit now: don't wait for what the producer still tries to deliver
     except BrokerError as error:
         sys.exit(str(error))
     finally:

@@ -3,10 +3,12 @@
 import re
 import signal
 import sys
+import time
 
 import psutil
 import pytest
 from support.processes import Process
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.own_broker, pytest.mark.long]
 
@@ -46,11 +48,16 @@ def test_workers_that_never_commit_are_a_failure(soak):
     assert re.search(r"^streaming worker: \d+ repeats, but the faults explain", errors, re.M)
 
 
-def test_sigterm_ends_the_soak_with_everything_that_it_started(soak):
+@pytest.mark.parametrize("broker_is", ["up", "killed"])
+def test_sigterm_ends_the_soak_with_everything_that_it_started(soak, broker_is):
     process = soak("60", "--worker", "streaming")
     this = psutil.Process(process.process.pid)
-    while len(children := this.children(recursive=True)) < 4:  # the broker and three workers
-        assert process.process.poll() is None
+    wait_until(lambda: len(this.children(recursive=True)) >= 4, what="the broker and three workers run")
+    children = this.children(recursive=True)
+    if broker_is == "killed":
+        [broker] = [child for child in children if "kafka.Kafka" in child.cmdline()]
+        broker.kill()
+        time.sleep(1)  # some messages are on their way, and cannot be stored
     process.signal(signal.SIGTERM)
     assert process.wait() == 130
     assert not psutil.wait_procs(children, timeout=10)[1]
