@@ -262,7 +262,7 @@ class Benchmark:
                 sizes.append(process.memory_info().rss)
                 return run.count("updating") >= count
 
-            wait_until(is_done, 60, f"{count} messages are handled")
+            wait_until(is_done, 60, f"{count} messages are processed")
             run.stop()
             return max(sizes) / 2**20
 

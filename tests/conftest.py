@@ -1,12 +1,13 @@
 """Fixtures: the broker (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import signal
+import sys
 
 import pytest
 from broker import EXTERNAL_BROKER, Broker
 from support.cluster import Cluster
 from support.network import silent_port
-from support.processes import Script
+from support.processes import Process, Script
 from support.workload import Workload
 
 ACCESS_CONTROL = {  # for the tests in which the broker denies something
@@ -57,18 +58,36 @@ def broker(embedded_broker, cluster):
 
 
 @pytest.fixture
-def start():
+def processes():
+    """What the test has started; killed when the test ends."""
+    processes = []
+    yield processes
+    for process in processes:
+        process.end()
+        print(process)  # pytest shows it if the test fails
+
+
+@pytest.fixture
+def start(processes):
     """start(name, address, **settings) starts a Script, which is killed when the test ends."""
-    scripts = []
 
     def start(name, address, **settings):
-        scripts.append(Script(name, address, **settings))
-        return scripts[-1]
+        processes.append(Script(name, address, **settings))
+        return processes[-1]
 
-    yield start
-    for script in scripts:
-        script.end()
-        print(script)  # pytest shows it if the test fails
+    return start
+
+
+@pytest.fixture
+def start_program(processes):
+    """start_program(name, *arguments) starts tests/NAME.py on a broker of its own; killed likewise."""
+
+    def start_program(name, *arguments):
+        command = [sys.executable, f"tests/{name}.py", *arguments]
+        processes.append(Process(name, command, {"BOOTSTRAP_SERVERS": None, "COLUMNS": "100"}))
+        return processes[-1]
+
+    return start_program
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def children(program):
     return psutil.Process(program.process.pid).children(recursive=True)
 
 
-# As a class (that it can be killed and frozen, and goes on with its data, is seen in test_promises.py)
+# As a class (promises/test_outage.py kills and freezes it)
 
 
 def test_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(broker, cluster, topic):

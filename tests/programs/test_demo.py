@@ -3,26 +3,16 @@
 import html
 import re
 import signal
-import sys
 
 import psutil
 import pytest
-from support.processes import ROOT, Process
+from support.processes import ROOT
 
 pytestmark = [pytest.mark.own_broker, pytest.mark.long]
 
 
-@pytest.fixture
-def demo():
-    process = Process(
-        "demo", [sys.executable, "tests/demo.py"], {"BOOTSTRAP_SERVERS": None, "COLUMNS": "100"}
-    )
-    yield process
-    process.end()
-    print(process)
-
-
-def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(demo):
+def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program):
+    demo = start_program("demo")
     assert demo.wait(120) == 0
     counts = dict(
         re.findall(r"^ *(published|processed|lost|processed twice) +(\d+) *$", "\n".join(demo.out), re.M)
@@ -37,7 +27,8 @@ def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(demo):
     assert len(pictured) > 15 and not set(pictured) - printed, "renew it: python tests/demo.py --picture"
 
 
-def test_ctrl_c_ends_the_demo_with_everything_that_it_started(demo):
+def test_ctrl_c_ends_the_demo_with_everything_that_it_started(start_program):
+    demo = start_program("demo")
     demo.wait_for("sending email", seconds=60)
     children = psutil.Process(demo.process.pid).children(recursive=True)
     demo.signal(signal.SIGINT)

@@ -2,34 +2,17 @@
 
 import re
 import signal
-import sys
 import time
 
 import psutil
 import pytest
-from support.processes import Process
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.own_broker, pytest.mark.long]
 
 
-@pytest.fixture
-def soak():
-    """soak(*arguments) starts tests/soak.py."""
-    processes = []
-
-    def start(*arguments):
-        processes.append(Process("soak", [sys.executable, "tests/soak.py", *arguments], {}))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.end()
-        print(process)
-
-
-def test_nothing_is_lost(soak):
-    process = soak("20", "--seed", "4")
+def test_nothing_is_lost(start_program):
+    process = start_program("soak", "20", "--seed", "4")
     assert process.wait(150) == 0
     rows = dict(re.findall(r"^ (\S.*?)  +(\d+ .*\d) *$", "\n".join(process.out), re.M))
     table = {name: [int(number) for number in re.findall(r"\d+", cells)] for name, cells in rows.items()}
@@ -40,8 +23,8 @@ def test_nothing_is_lost(soak):
         assert min(times, times_batch) > 0, fault
 
 
-def test_workers_that_never_commit_are_a_failure(soak):
-    process = soak("1", "--seed", "4", "--worker", "streaming", "--never-commit")
+def test_workers_that_never_commit_are_a_failure(start_program):
+    process = start_program("soak", "1", "--seed", "4", "--worker", "streaming", "--never-commit")
     assert process.wait(170) == 1
     errors = "\n".join(process.err)
     assert re.search(r"^streaming worker: \d+ messages are not committed", errors, re.M)
@@ -49,8 +32,8 @@ def test_workers_that_never_commit_are_a_failure(soak):
 
 
 @pytest.mark.parametrize("broker_is", ["up", "killed"])
-def test_sigterm_ends_the_soak_with_everything_that_it_started(soak, broker_is):
-    process = soak("60", "--worker", "streaming")
+def test_sigterm_ends_the_soak_with_everything_that_it_started(start_program, broker_is):
+    process = start_program("soak", "60", "--worker", "streaming")
     this = psutil.Process(process.process.pid)
     wait_until(lambda: len(this.children(recursive=True)) >= 4, what="the broker and three workers run")
     children = this.children(recursive=True)

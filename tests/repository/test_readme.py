@@ -65,7 +65,7 @@ def shape(line):
 
 
 class Terminal:
-    """One terminal of the reader's: runs a command at a time and shows its output and its errors in_parallel.
+    """A reader's terminal: runs one command at a time and shows its output and errors together.
 
     port: where the broker listens in place of 9092. naive: the folder in place of /tmp/naive.
     """
