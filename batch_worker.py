@@ -26,22 +26,22 @@ def exit_gracefully(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C ends the program at once
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
     try:
         child = Consumer()
-    except (KafkaError, ValueError) as error:
+    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; any encoding
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; escape if need be
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
-        if child.batch_is_due.wait(timeout=0.1):  # the child waits in process_buffer_in_main()
+        if child.batch_is_due.wait(timeout=0.1):  # set by process_buffer_in_main(), which then waits
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals during the exit
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C until Python has exited
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if child.failure:
         sys.exit(child.failure)
@@ -62,14 +62,14 @@ def process_messages(emails):
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     """The child thread: poll for five seconds, wait while main() processes the batch, then commit it.
 
-    commit() covers everything polled, so nothing may be polled until main() has processed the batch.
+    commit() covers everything polled, so main() must process the whole buffer before each commit().
     """
 
     def __init__(self):
         super().__init__(daemon=True)  # if main() fails, the child must not keep the program alive
         self.emails = SimpleQueue()  # the buffer: at most BUFFER_SIZE addresses
         self.batch_is_due = threading.Event()  # wakes main()
-        self.batch_is_done = threading.Event()  # wakes the child
+        self.batch_is_done = threading.Event()  # wakes process_buffer_in_main()
         self.is_committed = True  # whether everything polled is committed
         self.failure = None  # why the child ended, or None after a clean shutdown
         self.check_at = monotonic() + 20
@@ -90,11 +90,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.consumer.subscribe([TOPIC], listener=self)
             while not is_shutting_down:
                 self.fill_buffer()
-                self.process_batch()  # after a signal, too: this is the last batch
+                self.process_batch()  # also after a signal, for the last batch
             self.failure = None if self.is_committed else "The last batch will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group
+        self.consumer.close(timeout_ms=2000)  # leave the group; calls on_partitions_revoked()
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -103,7 +103,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.check_membership()
             try:
                 polled = self.consumer.poll(timeout_ms=500, max_records=room)
-            except RetriableError:  # includes a port that accepts connections and drops them
+            except RetriableError:  # rare: poll() itself retries after most failures
                 sleep(0.5)
                 continue
             messages = [message for partition in polled.values() for message in partition]
@@ -115,56 +115,56 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Rejoin the group if not a member. Warn every 20 s while the last heartbeat is over 20 s old."""
-        warning = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
-        if self.consumer.group_metadata().state != MemberState.STABLE:
-            warning = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
-            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
+        """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # False during a rebalance, too
+        if not joined:
+            self.consumer._coordinator.request_rejoin()  # repeat: kafka-python 3.0.12 can forget to join
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                print(warning, file=sys.stderr)
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "Check its log and advertised address."
+                print(f"Group {GROUP_ID}: no contact with the broker, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Have main() process the buffer, then commit. If that fails, try again after the next batch."""
+        """Have main() process the buffer, then commit. If the commit fails, the next one covers it, too."""
         self.process_buffer_in_main()
         try:
             if not self.is_committed:
                 self.consumer.commit(timeout_ms=2000)
                 self.is_committed = True
         except RetriableError as error:
-            print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or in a rebalance
-            print(f"Group {GROUP_ID} rejected a commit; the batch may come again: {error!r}", file=sys.stderr)
+            print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
+            print(f"Group {GROUP_ID} rejected a commit; expect a redelivery: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()
+        self.batch_is_done.wait()  # at most 5 minutes (max_poll_interval_ms)
         self.batch_is_done.clear()
 
-    # In a rebalance, kafka-python calls these on a thread of its own while the child waits in poll(). No
-    # heartbeats are sent meanwhile: if the batch outlasts session_timeout_ms, the group evicts this worker.
+    # In a rebalance, kafka-python calls these on its IO thread while the child waits in poll(). That thread
+    # sends no heartbeats meanwhile: if the batch outlasts session_timeout_ms, the group evicts this worker.
     async def on_partitions_revoked(self, revoked):
-        """Process and commit the buffer while the partitions are still ours; otherwise others repeat it."""
-        if self.is_committed or self.failure:  # once failure is set, only close() calls this
+        """Process and commit the buffer while the partitions are ours, or another worker repeats it."""
+        if self.is_committed or self.failure:  # nothing to save, or close() after a failure
             return
         self.process_buffer_in_main()
         try:
-            await self.consumer.commit_async()  # commit() would wait forever for this very thread to send it
+            await self.consumer.commit_async()  # commit() would block this thread, which sends it
             self.is_committed = True
         except KafkaError as error:
-            print(f"Commit failed before a rebalance: {error!r}", file=sys.stderr)
+            print(f"Commit failed before a rebalance; expect a redelivery: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
-        """The group has evicted this worker: drop the buffer, because others will receive its messages."""
-        self.emails, self.is_committed = SimpleQueue(), True
+        """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
+        self.emails, self.is_committed = SimpleQueue(), True  # nothing left to commit
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 
 
 def email_in(message):
     """Return the email address in the message. If there is no valid one, report that and return None."""
-    email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes become unprintable
     if "@" in email and len(email) <= 254 and email.isprintable():  # 254: SMTP's limit
         return email
     place = f"{message.topic}, partition {message.partition}, offset {message.offset}"

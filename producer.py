@@ -10,25 +10,25 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
-LIMITS = {
+CONNECTION = {
     "bootstrap_timeout_ms": 20_000,  # give up if no broker answers within 20 s
     "reconnect_backoff_max_ms": 1000,  # wait at most a second between connection attempts
 }
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the program at once: no traceback, no cleanup
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C exits at once, without a traceback
     try:
         create_topic()
         publish_signups()
-    except (KafkaError, ValueError) as error:
+    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
         hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""
         print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error):.200}.{hint}", file=sys.stderr)
-        os._exit(1)  # exit now: don't wait for kafka-python to deliver what is still pending
+        os._exit(1)  # sys.exit() would first wait for kafka-python to deliver what is pending
 
 
 def create_topic():
-    with KafkaAdminClient(bootstrap_servers=BOOTSTRAP_SERVERS.split(","), **LIMITS) as admin:
+    with KafkaAdminClient(bootstrap_servers=BOOTSTRAP_SERVERS.split(","), **CONNECTION) as admin:
         try:
             admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}})
         except TopicAlreadyExistsError:
@@ -38,16 +38,16 @@ def create_topic():
 def publish_signups():
     producer = KafkaProducer(
         bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
-        **LIMITS,
-        acks="all",  # wait until every in-sync replica has the message
-        enable_idempotence=True,  # automatic retries don't create duplicates
-        max_block_ms=30_000,  # send() waits up to 30 s for the topic's metadata
+        **CONNECTION,
+        acks="all",  # wait until each in-sync replica has the message; here there is only one
+        enable_idempotence=True,  # the client's own retries create no duplicates
+        max_block_ms=30_000,  # send() waits up to 30 s to learn where the topic is stored
         request_timeout_ms=10_000,  # resend if the broker doesn't answer within 10 s
-        delivery_timeout_ms=30_000,  # give up on a message 30 s after send()
+        delivery_timeout_ms=30_000,  # after 30 s, get() raises; the broker may have the message all the same
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement
+        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait until it is acknowledged, or raise
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

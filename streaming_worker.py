@@ -22,7 +22,7 @@ def graceful_exit(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C ends the program at once
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
     try:
         consumer = KafkaConsumer(
             TOPIC,
@@ -35,52 +35,52 @@ def main():
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
             isolation_level="read_committed",  # skip messages of aborted transactions
             enable_auto_commit=False,  # commit when the work is done, not by a timer
-            max_poll_records=1,  # keep this at 1: commit() covers every message that poll() returned
+            max_poll_records=1,  # keep this at 1: commit() commits all that poll() has returned
         )
-    except (KafkaError, ValueError) as error:
+    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; any encoding
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; escape if need be
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
-            process_message(message)
+            process_message(message)  # if this raises, the message will be delivered again
             commit(consumer)
     except KafkaError as error:
-        sys.exit(f"Stopped by {error!r} at {BOOTSTRAP_SERVERS}. Uncommitted work will be delivered again.")
+        sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals during the exit
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C until Python has exited
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. If the last heartbeat is over 20 s old, warn every 20 s."""
+    """Yield messages until a signal arrives. Every 20 s, warn if the last heartbeat is over 20 s old."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # for example, a proxy in front of a dead broker; try again
+        except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
-        warning = f"Lost contact with the broker, retrying. Is {BOOTSTRAP_SERVERS} up?"
-        if consumer.group_metadata().state != MemberState.STABLE:
-            warning = f"Not in group {GROUP_ID}, retrying. Check the broker's log and advertised address."
-            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 bug: a join can get lost
+        joined = consumer.group_metadata().state == MemberState.STABLE  # False during a rebalance, too
+        if not joined:
+            consumer._coordinator.request_rejoin()  # repeat it, since kafka-python 3.0.12 can forget to join
         if monotonic() > check_at:
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                print(warning, file=sys.stderr)
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "Check its log and advertised address."
+                print(f"Group {GROUP_ID}: no contact with the broker, retrying. {hint}", file=sys.stderr)
 
 
 def process_message(message):
-    email = (message.value or b"").decode(errors="surrogateescape")  # invalid UTF-8 becomes unprintable
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes become unprintable
     if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: SMTP's limit
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
         print(f"skipping invalid email address: {place}", file=sys.stderr)
-        return
+        return  # main() commits it, so it never comes again
     print(f"sending email to {email}")
     sleep(WORK_SECONDS)
     print(f"updating user {email} status to Waiting Confirmation")
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying on failure. Once a signal has arrived, try only once."""
+    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
         except RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # too long between polls, or presumed dead
+        except CommitFailedError:  # a message took over 5 minutes, or no heartbeat arrived for 10 s
             return print(f"Group {GROUP_ID} has evicted this worker. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # shutting down: main() reports a failure
+    consumer.commit(timeout_ms=2000)  # the last attempt: main() reports a failure
 
 
 if __name__ == "__main__":
