@@ -94,7 +94,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.failure = None if self.is_committed else "The last batch will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group; calls on_partitions_revoked()
+        self.consumer.close(timeout_ms=2000)  # leave the group
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -103,7 +103,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.check_membership()
             try:
                 polled = self.consumer.poll(timeout_ms=500, max_records=room)
-            except RetriableError:  # rare: poll() itself retries after most failures
+            except RetriableError:  # rare: poll() retries most failures itself
                 sleep(0.5)
                 continue
             messages = [message for partition in polled.values() for message in partition]
@@ -116,9 +116,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # False during a rebalance, too
-        if not joined:
-            self.consumer._coordinator.request_rejoin()  # repeat: kafka-python 3.0.12 can forget to join
+        joined = self.consumer.group_metadata().state == MemberState.STABLE
+        if not joined:  # at the start, in a rebalance, or after an eviction
+            self.consumer._coordinator.request_rejoin()  # safe to repeat; kafka-python 3.0.12 can forget it
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
@@ -126,7 +126,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 print(f"Group {GROUP_ID}: no contact with the broker, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Have main() process the buffer, then commit. If the commit fails, the next one covers it, too."""
+        """Process the buffer, then commit. If the commit fails, the next one covers it, unless evicted."""
         self.process_buffer_in_main()
         try:
             if not self.is_committed:
@@ -139,11 +139,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # at most 5 minutes (max_poll_interval_ms)
+        self.batch_is_done.wait()  # must take less than 5 minutes (max_poll_interval_ms)
         self.batch_is_done.clear()
 
-    # In a rebalance, kafka-python calls these on its IO thread while the child waits in poll(). That thread
-    # sends no heartbeats meanwhile: if the batch outlasts session_timeout_ms, the group evicts this worker.
+    # In a rebalance, kafka-python calls these on its IO thread; the child stays in poll() until they return.
+    # No heartbeats are sent meanwhile: a batch that outlasts session_timeout_ms gets this worker evicted.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer while the partitions are ours, or another worker repeats it."""
         if self.is_committed or self.failure:  # nothing to save, or close() after a failure

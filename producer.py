@@ -21,10 +21,10 @@ def main():
     try:
         create_topic()
         publish_signups()
-    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
+    except (KafkaError, ValueError) as error:  # ValueError: such as an invalid address
         hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""
         print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error):.200}.{hint}", file=sys.stderr)
-        os._exit(1)  # sys.exit() would first wait for kafka-python to deliver what is pending
+        os._exit(1)  # skip kafka-python's cleanup, which fails while a message is pending
 
 
 def create_topic():
@@ -43,11 +43,11 @@ def publish_signups():
         enable_idempotence=True,  # the client's own retries create no duplicates
         max_block_ms=30_000,  # send() waits up to 30 s to learn where the topic is stored
         request_timeout_ms=10_000,  # resend if the broker doesn't answer within 10 s
-        delivery_timeout_ms=30_000,  # after 30 s, get() raises; the broker may have the message all the same
+        delivery_timeout_ms=30_000,  # then give up; the broker may have the message all the same
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait until it is acknowledged, or raise
+        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement, or raise
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

@@ -45,7 +45,7 @@ def main():
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
-            process_message(message)  # if this raises, the message will be delivered again
+            process_message(message)  # an exception here ends the worker; the message will be redelivered
             commit(consumer)
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
@@ -63,11 +63,11 @@ def messages(consumer):
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # rare: poll() itself retries after most failures
+        except RetriableError:  # from poll() only, and rarely: it retries most failures itself
             sleep(0.5)
-        joined = consumer.group_metadata().state == MemberState.STABLE  # False during a rebalance, too
-        if not joined:
-            consumer._coordinator.request_rejoin()  # repeat it, since kafka-python 3.0.12 can forget to join
+        joined = consumer.group_metadata().state == MemberState.STABLE
+        if not joined:  # at the start, in a rebalance, or after an eviction
+            consumer._coordinator.request_rejoin()  # safe to repeat; kafka-python 3.0.12 can forget to join
         if monotonic() > check_at:
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
+    """Commit the message, retrying while the broker is unavailable. After a signal, try only once."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
         except RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # a message took over 5 minutes, or no heartbeat arrived for 10 s
-            return print(f"Group {GROUP_ID} has evicted this worker. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # the last attempt: main() reports a failure
+        except CommitFailedError:  # a message took over 5 minutes, or the broker saw no heartbeat for 10 s
+            return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
+    consumer.commit(timeout_ms=2000)  # after a signal: main() reports a failure
 
 
 if __name__ == "__main__":

@@ -115,4 +115,4 @@ def test_an_evicted_worker_says_so(worker_name, new_workload):
     worker.thaw()
     wait_until(lambda: worker.err, what="a report")
     stop(worker)
-    assert "Group" in worker.err[0] and "up?" not in worker.err[0]
+    assert workload.topic in worker.err[0] and "up?" not in worker.err[0]

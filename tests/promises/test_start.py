@@ -106,7 +106,7 @@ def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(st
         for worker in workers:
             stop(worker, seconds=1)
             assert set(worker.err) == {
-                "Not in group group1, retrying. Check the broker's log and advertised address."
+                "Group group1: no contact with the broker, retrying. Check its log and advertised address."
             }
             assert worker.out[-1] == GOODBYE
 

@@ -173,7 +173,7 @@ def retrying_work(work):
     edit(
         work,
         ("import KafkaConsumer\n", "import KafkaConsumer, KafkaProducer\n"),
-        ("            process_message(message)\n", "            process_with_retries(message)\n"),
+        (" process_message(message)  #", " process_with_retries(message)  #"),
         ("\n\ndef commit(", f"\n\n{recipe('dead-letter')}\n\ndef commit("),
     )
     return work
