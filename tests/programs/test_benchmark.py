@@ -12,6 +12,10 @@ def test_every_measurement_has_a_row(start_program):
     assert all(any(line.startswith(f" {row}") for line in process.out) for row in rows)
 
 
-def test_an_invalid_argument_is_reported_without_a_traceback(start_program):
-    process = start_program("benchmark", "many")
-    assert process.wait() == 2 and "invalid scale value" in process.err[-1]
+def test_invalid_arguments_are_reported_without_a_traceback(start_program):
+    for arguments, problem in (
+        (["many"], "invalid scale value"),
+        (["--rounds", "0"], "invalid rounds value"),
+    ):
+        process = start_program("benchmark", *arguments)
+        assert process.wait() == 2 and problem in process.err[-1]

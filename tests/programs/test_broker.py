@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from broker import EXTERNAL_BROKER, Broker, BrokerError, free_port, is_free
+from broker import EXTERNAL_BROKER, Broker, BrokerError, is_free
 from support.processes import signal_until_exit
 from support.waiting import wait_until
 
@@ -51,7 +51,7 @@ def children(program):
 # As a class (promises/test_outage.py kills and freezes it)
 
 
-def test_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(broker, cluster, topic):
+def test_after_a_stop_it_starts_on_the_same_port_with_its_data(broker, cluster, topic):
     cluster.publish(topic, ["before"])
     broker.stop()
     assert broker.process.poll() is not None and is_free(broker.port)
@@ -59,41 +59,10 @@ def test_stopped_it_starts_again_on_the_same_port_with_the_data_it_had(broker, c
     assert [message.value for message in cluster.stored(topic)] == [b"before"]
 
 
-def test_it_goes_with_its_data_frozen_or_not(data):
-    with Broker() as broker:
-        assert [*data.iterdir()] == [broker.directory]
-        broker.freeze()
-    assert broker.process.poll() is not None and is_free(broker.port)
-    assert [*data.iterdir()] == []
-
-
-def trouble(broker):
-    """The one line of the BrokerError that the broker's start ends with."""
-    with pytest.raises(BrokerError) as caught, broker:
+def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
+    with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
         pass
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
-    return message
-
-
-@pytest.fixture
-def occupied():
-    """A port on which somebody else listens."""
-    with socket.create_server(("127.0.0.1", free_port())) as server:
-        yield server.getsockname()[1]
-
-
-def test_a_broker_that_dies_while_starting_is_one_clear_line(data, occupied):
-    broker = Broker()
-    broker.properties["listeners"] = re.sub(r"\d+$", str(occupied), broker.properties["listeners"])
-    message = trouble(broker)
-    assert message.startswith("Kafka exited while starting: ") and "Address already in use" in message
-    assert [*data.iterdir()] == []
-
-
-def test_settings_that_kafka_rejects_are_one_clear_line(data):
-    message = trouble(Broker(properties={"process.roles": "waiter"}))
-    assert message.startswith("Kafka cannot format its data directory: ") and "waiter" in message
+    assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
     assert [*data.iterdir()] == []
 
 
@@ -101,7 +70,7 @@ def test_settings_that_kafka_rejects_are_one_clear_line(data):
 
 
 @needs_9092
-def test_the_program_serves_localhost_9092_until_ctrl_c_however_often(program, start, data, port_9092):
+def test_the_program_serves_localhost_9092_until_repeated_signals_stop_it(program, start, data, port_9092):
     broker = program()
     broker.wait_for("serves", seconds=60)
     [java] = children(broker)
@@ -118,18 +87,17 @@ def test_the_program_serves_localhost_9092_until_ctrl_c_however_often(program, s
 
 
 @needs_9092
-@pytest.mark.parametrize("name", STOP_SIGNALS)
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092, name):
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092):
     broker = program()
     wait_until(lambda: children(broker), what="it has started Java")
-    broker.signal(getattr(signal, name))
+    broker.signal(signal.SIGTERM)
     assert broker.wait() == 0
     assert (broker.out[-1], broker.err) == (STOPPED, [])
     assert [*data.iterdir()] == []
 
 
 @needs_9092
-def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092):
+def test_an_unexpected_end_of_kafka_is_reported_in_one_line(program, data, port_9092):
     broker = program()
     broker.wait_for("serves", seconds=60)
     children(broker)[0].kill()
@@ -140,7 +108,7 @@ def test_a_broker_that_ends_by_itself_is_one_clear_line(program, data, port_9092
 
 
 @needs_9092
-def test_port_9092_in_use_is_one_clear_line(program, data):
+def test_a_port_in_use_is_reported_in_one_line(program, data):
     with socket.socket() as mine:
         if is_free(9092):
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -153,7 +121,7 @@ def test_port_9092_in_use_is_one_clear_line(program, data):
 
 
 @needs_9092
-def test_without_a_network_the_first_run_says_what_it_fetches_and_ends_with_one_clear_line(
+def test_a_failed_download_is_announced_and_reported_in_one_line(
     program, data, port_9092, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing was fetched into it yet

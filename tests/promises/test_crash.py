@@ -12,26 +12,22 @@ LINES = {
 
 
 def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):
-    """Messages that are committed, then three more, and SIGKILL with a line while they are in progress."""
+    """SIGKILL comes with a line about the second message, or about the second batch of three."""
+    size = 1 if worker_name == "streaming_worker" else 3
     workloads = {line: new_workload(BUFFER_SIZE=3) for line in LINES[worker_name]}
-    killed, successors = {}, {}
     for line, workload in workloads.items():
-        workload.publish(3)
-        worker = workload.start(worker_name)
-        workload.wait_until_committed()
-        stop(worker)
-        workload.publish(3)
-        killed[line] = workload.start(worker_name, sigkill_at=line)
+        workload.publish(6)
+        workload.start(worker_name, sigkill_at=[line, 2])
+    for workload in workloads.values():
+        assert workload.workers[0].wait() == -9
+        workload.start(worker_name)
     for line, workload in workloads.items():
-        assert killed[line].wait() == -9
-        successors[line] = workload.start(worker_name)
-    for line, workload in workloads.items():
-        successors[line].wait_for(SENDING, seconds=20)
+        killed, successor = workload.workers
+        successor.wait_for(SENDING, seconds=20)
         workload.wait_until_processed()
-        stop(successors[line])
-        assert successors[line].err == []  # waiting for the killed worker's session to end is no trouble
-        assert workload.repeated() == dict.fromkeys(killed[line].begun(), 1), line
-        assert len(killed[line].begun()) <= (1 if worker_name == "streaming_worker" else 3)
+        stop(successor)
+        assert successor.err == []  # waiting for the killed worker's session to end is no trouble
+        assert workload.repeated() == dict.fromkeys(killed.begun()[size:], 1), line
 
 
 def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):

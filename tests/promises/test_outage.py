@@ -163,9 +163,10 @@ def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, f
         assert fault == "data lost" or not workload.repeated()  # the group is lost with the data
 
 
+@pytest.mark.own_broker
 @pytest.mark.parametrize("kind", ["group", "topic"])
 @pytest.mark.parametrize("moment", ["from the start", "while at work"])
-def test_a_worker_without_permission_ends_with_the_reason(broker, worker_name, new_workload, kind, moment):
+def test_a_worker_without_permission_ends_with_the_reason(worker_name, new_workload, kind, moment):
     workload = new_workload(WORK_SECONDS=0.3, BUFFER_SIZE=2)
     workload.publish(6)
     if moment == "while at work":
@@ -179,7 +180,8 @@ def test_a_worker_without_permission_ends_with_the_reason(broker, worker_name, n
     assert len(worker.err) == 1 and GOODBYE not in worker.out
 
 
-def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(broker, new_workload):
+@pytest.mark.own_broker
+def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER)
     workload.publish(3)
     worker = workload.start(BATCH)

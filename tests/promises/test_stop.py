@@ -12,7 +12,7 @@ LINES = {
     STREAMING: ["^starting", "^sending", "^updating", "^finished"],
     BATCH: ["^starting", "^received", "^processing", "^sending", "^updating", "^finished"],
 }
-MOMENTS = 20
+MOMENTS = 24
 
 
 def check_handover(workload):
@@ -35,20 +35,17 @@ def finish(workload, name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "names", [[STREAMING], [BATCH], [STREAMING, BATCH]], ids=["streaming", "batch", "in turn"]
-)
-def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(names, new_workload):
-    """Twenty moments, spread evenly over the time in which a worker joins its group and is at work."""
+def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_workload):
+    """The workers in turn; moments spread evenly over the time in which one joins its group and works."""
     workload = new_workload()
     for i in range(MOMENTS):
         workload.publish(4)
-        worker = workload.start(names[i % len(names)])
+        worker = workload.start((STREAMING, BATCH)[i % 2])
         worker.wait_for("^starting")
         time.sleep(1.2 * i / MOMENTS)
-        stop(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // len(names) % 2])
+        stop(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
         check_handover(workload)
-    finish(workload, names[0])
+    finish(workload, STREAMING)
 
 
 def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):

@@ -199,8 +199,9 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     assert cluster.committed(topic, topic) == {0: 5}
 
 
+@pytest.mark.own_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    start, retrying_work, broker, cluster, topic
+    start, retrying_work, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])

@@ -77,18 +77,20 @@ def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start
     script.wait_for("Published|starting")
 
 
-def test_ten_signups_pass_through_the_unchanged_scripts(start, broker, cluster):
+@pytest.mark.own_broker
+@pytest.mark.long
+def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     cluster.topics.append("user_signups")
     emails = [f"user{i}@gmail.com" for i in range(10)]
-    assert start("producer", broker.address).wait() == 0
+    assert start("producer", cluster.address).wait() == 0
 
-    streaming = start("streaming_worker", broker.address)
+    streaming = start("streaming_worker", cluster.address)
     streaming.wait_for("updating user user1@")
     streaming.signal(signal.SIGINT)
     assert streaming.wait() == 0
     assert (streaming.begun(), streaming.err) == (emails[:2], [])
 
-    batch = start("batch_worker", broker.address)
+    batch = start("batch_worker", cluster.address)
     assert 4.5 < batch.wait_for("^processing") - batch.wait_for("^starting") < 8
     batch.wait_for("updating")
     batch.signal(signal.SIGINT)

@@ -7,7 +7,7 @@ Names in capitals are set on the module; the other settings are for its KafkaCon
     "fail_at": N            the N-th step of the work raises an exception
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
-    "sigkill_at": PATTERN   SIGKILL does
+    "sigkill_at": [PATTERN, N]  SIGKILL arrives right after the N-th such line
     "never_commit": true    commits do nothing
 
 The script itself is not changed.
@@ -45,10 +45,12 @@ def skip_work(script):
     script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes Linux 50 us
 
 
-def signal_at(script, number, pattern):
+def signal_at(script, number, pattern, count=1):
     def print_and_signal(line, **options):
+        nonlocal count
         print(line, **options)
-        if re.search(pattern, line) and not script.is_shutting_down:
+        count -= bool(re.search(pattern, line))
+        if count == 0 and not script.is_shutting_down:
             os.kill(os.getpid(), number)
             while not script.is_shutting_down:
                 time.sleep(0.01)
@@ -96,7 +98,7 @@ def main():
     if "sigterm_at" in settings:
         signal_at(script, signal.SIGTERM, settings.pop("sigterm_at"))
     if "sigkill_at" in settings:
-        signal_at(script, signal.SIGKILL, settings.pop("sigkill_at"))
+        signal_at(script, signal.SIGKILL, *settings.pop("sigkill_at"))
     if "poll_ms" in settings:
         shorten_polls(script, settings.pop("poll_ms"))
     if settings.pop("never_commit", False):
