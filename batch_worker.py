@@ -29,7 +29,7 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
     try:
         child = Consumer()
-    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
+    except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
@@ -41,7 +41,7 @@ def main():
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C until Python has exited
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore late signals: Python drops our handlers
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if child.failure:
         sys.exit(child.failure)
@@ -72,7 +72,6 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         self.batch_is_done = threading.Event()  # wakes process_buffer_in_main()
         self.is_committed = True  # whether everything polled is committed
         self.failure = None  # why the child ended, or None after a clean shutdown
-        self.check_at = monotonic() + 20
         self.consumer = KafkaConsumer(
             group_id=GROUP_ID,
             bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
@@ -84,6 +83,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             isolation_level="read_committed",  # skip messages of aborted transactions
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
+        self.check_at = monotonic() + 20  # see check_membership()
 
     def run(self):
         try:
@@ -99,10 +99,10 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
         end = monotonic() + BATCH_SECONDS
-        while monotonic() < end and (room := BUFFER_SIZE - self.emails.qsize()) and not is_shutting_down:
+        while monotonic() < end and self.emails.qsize() < BUFFER_SIZE and not is_shutting_down:
             self.check_membership()
             try:
-                polled = self.consumer.poll(timeout_ms=500, max_records=room)
+                polled = self.consumer.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.emails.qsize())
             except RetriableError:  # rare: poll() retries most failures itself
                 sleep(0.5)
                 continue
@@ -117,13 +117,13 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # at the start, in a rebalance, or after an eviction
-            self.consumer._coordinator.request_rejoin()  # safe to repeat; kafka-python 3.0.12 can forget it
-        if monotonic() > self.check_at:
+        if not joined:  # at the start, in a rebalance, or after an eviction: poll() rejoins, but
+            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; safe to repeat
+        if monotonic() > self.check_at:  # not joined: perhaps only the bootstrap address is reachable
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "Check its log and advertised address."
-                print(f"Group {GROUP_ID}: no contact with the broker, retrying. {hint}", file=sys.stderr)
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
+                print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
         """Process the buffer, then commit. If the commit fails, the next one covers it, unless evicted."""
@@ -135,29 +135,29 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         except RetriableError as error:
             print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
         except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
-            print(f"Group {GROUP_ID} rejected a commit; expect a redelivery: {error!r}", file=sys.stderr)
+            print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # must take less than 5 minutes (max_poll_interval_ms)
+        self.batch_is_done.wait()  # more than 5 minutes (max_poll_interval_ms): eviction
         self.batch_is_done.clear()
 
-    # In a rebalance, kafka-python calls these on its IO thread; the child stays in poll() until they return.
-    # No heartbeats are sent meanwhile: a batch that outlasts session_timeout_ms gets this worker evicted.
+    # kafka-python calls these on its IO thread, only while the child waits in poll() or close(). That thread
+    # also sends the heartbeats: during a rebalance, a batch may not take longer than session_timeout_ms.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer while the partitions are ours, or another worker repeats it."""
-        if self.is_committed or self.failure:  # nothing to save, or close() after a failure
+        if self.is_committed or self.failure:  # nothing to save, or run() has failed: let it repeat
             return
         self.process_buffer_in_main()
         try:
-            await self.consumer.commit_async()  # commit() would block this thread, which sends it
+            await self.consumer.commit_async()  # commit() would deadlock: this thread sends it
             self.is_committed = True
         except KafkaError as error:
             print(f"Commit failed before a rebalance; expect a redelivery: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.is_committed = SimpleQueue(), True  # nothing left to commit
+        self.emails, self.is_committed = SimpleQueue(), True  # main() is idle; nothing left to commit
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

@@ -17,14 +17,14 @@ CONNECTION = {
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C exits at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C exits at once; the message in flight may be lost
     try:
         create_topic()
         publish_signups()
-    except (KafkaError, ValueError) as error:  # ValueError: such as an invalid address
-        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""
+    except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
+        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""  # no answer in time
         print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error):.200}.{hint}", file=sys.stderr)
-        os._exit(1)  # skip kafka-python's cleanup, which fails while a message is pending
+        os._exit(1)  # after a timeout, sys.exit(1) would show a traceback from kafka-python's cleanup
 
 
 def create_topic():
@@ -42,12 +42,10 @@ def publish_signups():
         acks="all",  # wait until each in-sync replica has the message; here there is only one
         enable_idempotence=True,  # the client's own retries create no duplicates
         max_block_ms=30_000,  # send() waits up to 30 s to learn where the topic is stored
-        request_timeout_ms=10_000,  # resend if the broker doesn't answer within 10 s
-        delivery_timeout_ms=30_000,  # then give up; the broker may have the message all the same
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement, or raise
+        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement, or fail
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

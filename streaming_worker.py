@@ -37,7 +37,7 @@ def main():
             enable_auto_commit=False,  # commit when the work is done, not by a timer
             max_poll_records=1,  # keep this at 1: commit() commits all that poll() has returned
         )
-    except (KafkaError, ValueError) as error:  # ValueError: an invalid address
+    except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
@@ -50,7 +50,7 @@ def main():
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl+C until Python has exited
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore late signals: Python drops our handlers
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
@@ -63,16 +63,16 @@ def messages(consumer):
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch
-        except RetriableError:  # from poll() only, and rarely: it retries most failures itself
+        except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # at the start, in a rebalance, or after an eviction
-            consumer._coordinator.request_rejoin()  # safe to repeat; kafka-python 3.0.12 can forget to join
-        if monotonic() > check_at:
+        if not joined:  # at the start, in a rebalance, or after an eviction: poll() joins the group, but
+            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; asking again is safe
+        if monotonic() > check_at:  # not joined: perhaps only the bootstrap address is reachable
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "Check its log and advertised address."
-                print(f"Group {GROUP_ID}: no contact with the broker, retrying. {hint}", file=sys.stderr)
+                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
+                print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
 
 def process_message(message):
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. After a signal, try only once."""
+    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:
+        except RetriableError as error:  # the broker is unavailable; a mere rebalance fails no commit
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # a message took over 5 minutes, or the broker saw no heartbeat for 10 s
+        except CommitFailedError:  # over 5 minutes between two polls, or no heartbeat for 10 s
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # after a signal: main() reports a failure
+    consumer.commit(timeout_ms=2000)  # last try: after any failure, main() exits with code 1
 
 
 if __name__ == "__main__":

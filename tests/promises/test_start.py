@@ -55,7 +55,7 @@ def test_an_invalid_address_is_reported_at_once(start, address):
 def test_an_unavailable_broker_is_reported_within_30_s(start, silent):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = address_of(closed)
-    addresses = [nobody, address_of(silent), "no-such-host.invalid:9092", "localhost:99999", ""]
+    addresses = [nobody, address_of(silent), "no-such-host.invalid:9092", ""]
     for script, address in [(start(name, address), address) for name in SCRIPTS for address in addresses]:
         assert_reports_address(script, address, 30)
 
@@ -108,6 +108,6 @@ def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(st
         for worker in workers:
             stop(worker, seconds=1)
             assert set(worker.err) == {
-                "Group group1: no contact with the broker, retrying. Check its log and advertised address."
+                "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
             }
             assert worker.out[-1] == GOODBYE

@@ -12,7 +12,7 @@ LINES = {
     STREAMING: ["^starting", "^sending", "^updating", "^finished"],
     BATCH: ["^starting", "^received", "^processing", "^sending", "^updating", "^finished"],
 }
-MOMENTS = 24
+MOMENTS = 16
 
 
 def check_handover(workload):
