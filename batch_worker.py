@@ -41,7 +41,7 @@ def main():
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore late signals: Python drops our handlers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals while Python exits
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if child.failure:
         sys.exit(child.failure)
@@ -117,9 +117,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # at the start, in a rebalance, or after an eviction: poll() rejoins, but
-            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; safe to repeat
-        if monotonic() > self.check_at:  # not joined: perhaps only the bootstrap address is reachable
+        if not joined:  # starting, rebalancing or evicted: poll() should join, but kafka-python 3.0.12 has
+            self.consumer._coordinator.request_rejoin()  # a bug and may not; asking again is harmless
+        if monotonic() > self.check_at:  # if not joined, the address that the broker advertises may be wrong
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."

@@ -17,14 +17,15 @@ CONNECTION = {
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C exits at once; the message in flight may be lost
+    # Ctrl+C ends the process at once, without a traceback. An unreported message may or may not be stored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
         hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""  # no answer in time
-        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error):.200}.{hint}", file=sys.stderr)
-        os._exit(1)  # after a timeout, sys.exit(1) would show a traceback from kafka-python's cleanup
+        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}.{hint}", file=sys.stderr)
+        os._exit(1)  # end at once: after a timeout, kafka-python's cleanup would print a traceback
 
 
 def create_topic():
@@ -40,12 +41,13 @@ def publish_signups():
         bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
         **CONNECTION,
         acks="all",  # wait until each in-sync replica has the message; here there is only one
-        enable_idempotence=True,  # the client's own retries create no duplicates
-        max_block_ms=30_000,  # send() waits up to 30 s to learn where the topic is stored
+        enable_idempotence=True,  # the client's retries store no duplicates; a second run does
+        max_block_ms=30_000,  # send() first asks which broker has the topic: wait at most 30 s
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        producer.send(TOPIC, email.encode()).get(timeout=30)  # wait for the acknowledgement, or fail
+        # Wait for the acknowledgement. After a timeout, the message may or may not be stored.
+        producer.send(TOPIC, email.encode()).get(timeout=30)
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

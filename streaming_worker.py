@@ -50,7 +50,7 @@ def main():
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore late signals: Python drops our handlers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals while Python exits
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
@@ -66,9 +66,9 @@ def messages(consumer):
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # at the start, in a rebalance, or after an eviction: poll() joins the group, but
-            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; asking again is safe
-        if monotonic() > check_at:  # not joined: perhaps only the bootstrap address is reachable
+        if not joined:  # starting, rebalancing or evicted: poll() should join, but kafka-python 3.0.12 has
+            consumer._coordinator.request_rejoin()  # a bug and may not; asking again is harmless
+        if monotonic() > check_at:  # if not joined, the address that the broker advertises may be unreachable
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
+    """Commit the message, retrying while the broker is unavailable. During shutdown, try once."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # the broker is unavailable; a mere rebalance fails no commit
+        except RetriableError as error:  # broker unavailable; a rebalance alone doesn't make a commit fail
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # over 5 minutes between two polls, or no heartbeat for 10 s
+        except CommitFailedError:  # exceeded max_poll_interval_ms (5 minutes) or session_timeout_ms
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # last try: after any failure, main() exits with code 1
+    consumer.commit(timeout_ms=2000)  # shutting down: if this fails, main() exits with code 1
 
 
 if __name__ == "__main__":
