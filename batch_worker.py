@@ -33,7 +33,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; escape if need be
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # show every line and character
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
@@ -117,9 +117,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted: poll() should join, but kafka-python 3.0.12 has
-            self.consumer._coordinator.request_rejoin()  # a bug and may not; asking again is harmless
-        if monotonic() > self.check_at:  # if not joined, the address that the broker advertises may be wrong
+        if not joined:  # starting, rebalancing or evicted. A bug in kafka-python 3.0.12: without this
+            self.consumer._coordinator.request_rejoin()  # request, poll() may never join; harmless to repeat
+        if monotonic() > self.check_at:  # joined but silent: broker down? Else: wrong advertised address?
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."

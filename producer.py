@@ -17,15 +17,14 @@ CONNECTION = {
 
 
 def main():
-    # Ctrl+C ends the process at once, without a traceback. An unreported message may or may not be stored.
+    # Ctrl+C ends the process at once, without a traceback. A message not yet printed may be stored or not.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
-        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""  # no answer in time
-        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}.{hint}", file=sys.stderr)
-        os._exit(1)  # end at once: after a timeout, kafka-python's cleanup would print a traceback
+        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}.{hint}", file=sys.stderr)
+        os._exit(1)  # not sys.exit(): after a timeout, kafka-python would print a traceback at exit
 
 
 def create_topic():
@@ -41,12 +40,12 @@ def publish_signups():
         bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
         **CONNECTION,
         acks="all",  # wait until each in-sync replica has the message; here there is only one
-        enable_idempotence=True,  # the client's retries store no duplicates; a second run does
+        enable_idempotence=True,  # the client's retries store no duplicates; running this script again does
         max_block_ms=30_000,  # send() first asks which broker has the topic: wait at most 30 s
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        # Wait for the acknowledgement. After a timeout, the message may or may not be stored.
+        # send() only queues the message, get() waits until it is stored. After a timeout, it may still be.
         producer.send(TOPIC, email.encode()).get(timeout=30)
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)

@@ -18,7 +18,7 @@ is_shutting_down = False
 
 def graceful_exit(signum, frame):
     global is_shutting_down
-    is_shutting_down = True
+    is_shutting_down = True  # main() finishes the message in progress first
 
 
 def main():
@@ -41,7 +41,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines; escape if need be
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # show every line and character
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):
@@ -62,13 +62,13 @@ def messages(consumer):
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch
+                yield from batch  # main() works on it here; its exceptions are not caught below
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted: poll() should join, but kafka-python 3.0.12 has
-            consumer._coordinator.request_rejoin()  # a bug and may not; asking again is harmless
-        if monotonic() > check_at:  # if not joined, the address that the broker advertises may be unreachable
+        if not joined:  # starting, rebalancing or evicted. A bug in kafka-python 3.0.12: without a request,
+            consumer._coordinator.request_rejoin()  # poll() may never join the group; repeating is harmless
+        if monotonic() > check_at:  # joined but silent: broker down? Not joined: wrong advertised address?
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
@@ -89,14 +89,14 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. During shutdown, try once."""
+    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # broker unavailable; a rebalance alone doesn't make a commit fail
+        except RetriableError as error:  # the broker is unavailable; during a rebalance, commit() works
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # exceeded max_poll_interval_ms (5 minutes) or session_timeout_ms
+        except CommitFailedError:  # no heartbeat for session_timeout_ms, or no poll() for 5 minutes
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
     consumer.commit(timeout_ms=2000)  # shutting down: if this fails, main() exits with code 1
 

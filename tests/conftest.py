@@ -44,8 +44,16 @@ def speed_up_java():
     if not cache.exists():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
         with Broker() as broker:
+            cluster = Cluster(broker.address)
+            cluster.publish(topic := cluster.create_topic(), ["user@gmail.com"])
+            cluster.stored(topic)
             broker.stop()  # Java writes the file when it exits
     os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
+
+
+def seconds_marked(item):
+    marker = item.get_closest_marker("long")
+    return marker.args[0] if marker else 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
@@ -54,7 +62,7 @@ def pytest_collection_modifyitems(items):
 
     On an external broker, skip those, and the tests marked `own_broker`.
     """
-    items.sort(key=lambda item: ("broker" not in item.fixturenames, not item.get_closest_marker("long")))
+    items.sort(key=lambda item: ("broker" not in item.fixturenames, -seconds_marked(item)))
     breaking = [item for item in items if "broker" in item.fixturenames]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % 2 + 1}"))

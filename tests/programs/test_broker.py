@@ -48,25 +48,11 @@ def children(program):
     return psutil.Process(program.process.pid).children(recursive=True)
 
 
-# As a class (promises/test_outage.py kills and freezes it)
-
-
-def test_after_a_stop_it_starts_on_the_same_port_with_its_data(broker, cluster, topic):
-    cluster.publish(topic, ["before"])
-    broker.stop()
-    assert broker.process.poll() is not None and is_free(broker.port)
-    broker.start()
-    assert [message.value for message in cluster.stored(topic)] == [b"before"]
-
-
 def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
     with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
         pass
     assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
     assert [*data.iterdir()] == []
-
-
-# As a program
 
 
 @needs_9092
@@ -93,17 +79,6 @@ def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program,
     broker.signal(signal.SIGTERM)
     assert broker.wait() == 0
     assert (broker.out[-1], broker.err) == (STOPPED, [])
-    assert [*data.iterdir()] == []
-
-
-@needs_9092
-def test_an_unexpected_end_of_kafka_is_reported_in_one_line(program, data, port_9092):
-    broker = program()
-    broker.wait_for("serves", seconds=60)
-    children(broker)[0].kill()
-    assert broker.wait() == 1
-    [line] = broker.err
-    assert line.startswith("Kafka exited unexpectedly with exit code -9")
     assert [*data.iterdir()] == []
 
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.own_broker, pytest.mark.long]
+pytestmark = [pytest.mark.own_broker, pytest.mark.long(60)]
 
 
 def test_nothing_is_lost(start_program):

@@ -18,7 +18,7 @@ def watch_memory(worker, is_over):
         time.sleep(0.1)
 
 
-@pytest.mark.long
+@pytest.mark.long(25)
 def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
     workload = new_workload(WORK_SECONDS=0.2, BATCH_SECONDS=NEVER)
     settings = {"bootstrap.servers": workload.cluster.address, "queue.buffering.max.messages": 0}

@@ -90,7 +90,7 @@ def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_3
     stop(first, exit_code=1, seconds=35)
 
 
-@pytest.mark.long
+@pytest.mark.long(50)
 def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker, new_workload):
     idle = [new_workload().start(name) for name in WORKERS]
     workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]

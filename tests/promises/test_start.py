@@ -51,7 +51,7 @@ def test_an_invalid_address_is_reported_at_once(start, address):
         assert_reports_address(script, address, 10)
 
 
-@pytest.mark.long
+@pytest.mark.long(50)
 def test_an_unavailable_broker_is_reported_within_30_s(start, silent):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = address_of(closed)
@@ -90,7 +90,7 @@ def prevent_coordinator(broker):
     broker.properties["offsets.topic.replication.factor"] = 3
 
 
-@pytest.mark.long
+@pytest.mark.long(50)
 @pytest.mark.own_broker
 @pytest.mark.parametrize("misconfigure", [advertise_unreachable_address, prevent_coordinator])
 def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(start, misconfigure):

@@ -34,7 +34,7 @@ def finish(workload, name):
     assert not any(worker.err for worker in workload.workers)
 
 
-@pytest.mark.long
+@pytest.mark.long(60)
 def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_workload):
     """The workers in turn; moments spread evenly over the time in which one joins its group and works."""
     workload = new_workload()

@@ -262,7 +262,7 @@ def test_the_page_is_at_most_600_lines_and_no_transcript_is_wider_than_100_colum
             assert all(len(line) <= 100 for line in lines), f"README.md, line {number}"
 
 
-@pytest.mark.long
+@pytest.mark.long(150)
 @pytest.mark.timeout(360)
 @pytest.mark.own_broker
 @pytest.mark.skipif(os.name != "posix", reason="the README's commands are those of a POSIX shell")

@@ -9,7 +9,7 @@ from kafka import KafkaConsumer
 from support.processes import ROOT, Process
 
 
-@pytest.mark.long
+@pytest.mark.long(20)
 def test_the_scripts_need_only_requirements_txt(tmp_path, address, cluster):
     install = ["-m", "pip", "install", "--quiet", "--no-compile", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
