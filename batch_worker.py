@@ -41,7 +41,7 @@ def main():
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals while Python exits
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals at exit
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if child.failure:
         sys.exit(child.failure)
@@ -115,11 +115,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
+        """Rejoin the group if necessary. Every 20 s, warn if there was no heartbeat in 20 s, or ever."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted. A bug in kafka-python 3.0.12: without this
-            self.consumer._coordinator.request_rejoin()  # request, poll() may never join; harmless to repeat
-        if monotonic() > self.check_at:  # joined but silent: broker down? Else: wrong advertised address?
+        if not joined:  # starting, rebalancing or evicted; poll() alone may not join: kafka-python 3.0.12 bug
+            self.consumer._coordinator.request_rejoin()  # workaround; safe to repeat, even during a rebalance
+        if monotonic() > self.check_at:  # silent: if joined, suspect the broker; else its advertised address
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."

@@ -50,25 +50,25 @@ def main():
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals while Python exits
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals in close() and at exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. Every 20 s, warn if the last heartbeat is over 20 s old."""
+    """Yield messages until a signal arrives. Every 20 s, warn if there was no heartbeat in 20 s, or ever."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # main() works on it here; its exceptions are not caught below
+                yield from batch  # pauses while main() works; main()'s errors don't enter this try
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted. A bug in kafka-python 3.0.12: without a request,
-            consumer._coordinator.request_rejoin()  # poll() may never join the group; repeating is harmless
-        if monotonic() > check_at:  # joined but silent: broker down? Not joined: wrong advertised address?
+        if not joined:  # starting, rebalancing or evicted; poll() alone may not join: kafka-python 3.0.12 bug
+            consumer._coordinator.request_rejoin()  # workaround; safe to repeat, even during a rebalance
+        if monotonic() > check_at:  # silent: if joined, suspect the broker; if not, its advertised address
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
@@ -89,14 +89,14 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. After a signal, try one last time."""
+    """Commit the message, retrying while the broker is unavailable. After a signal, try just once."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # the broker is unavailable; during a rebalance, commit() works
+        except RetriableError as error:  # the broker is unavailable; a rebalance alone doesn't fail a commit
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # no heartbeat for session_timeout_ms, or no poll() for 5 minutes
+        except CommitFailedError:  # no heartbeat for 10 s, or no poll() for 5 minutes; messages() rejoins
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
     consumer.commit(timeout_ms=2000)  # shutting down: if this fails, main() exits with code 1
 
