@@ -117,9 +117,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if there was no heartbeat in 20 s, or ever."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted; poll() alone may not join: kafka-python 3.0.12 bug
-            self.consumer._coordinator.request_rejoin()  # workaround; safe to repeat, even during a rebalance
-        if monotonic() > self.check_at:  # silent: if joined, suspect the broker; else its advertised address
+        if not joined:  # starting, rebalancing or evicted
+            self.consumer._coordinator.request_rejoin()  # flags poll(): kafka-python 3.0.12 can miss a join
+        if monotonic() > self.check_at:  # if not joined, the advertised address may be unreachable from here
             self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."

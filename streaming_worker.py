@@ -62,13 +62,13 @@ def messages(consumer):
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # pauses while main() works; main()'s errors don't enter this try
+                yield from batch  # main() works meanwhile; its exceptions are raised there, never here
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted; poll() alone may not join: kafka-python 3.0.12 bug
-            consumer._coordinator.request_rejoin()  # workaround; safe to repeat, even during a rebalance
-        if monotonic() > check_at:  # silent: if joined, suspect the broker; if not, its advertised address
+        if not joined:  # starting, rebalancing or evicted
+            consumer._coordinator.request_rejoin()  # flags poll(): kafka-python 3.0.12 can miss a join
+        if monotonic() > check_at:  # if not joined, the advertised address may be unreachable from here
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
@@ -93,10 +93,10 @@ def commit(consumer):
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # the broker is unavailable; a rebalance alone doesn't fail a commit
+        except RetriableError as error:  # broker down (a rebalance waits for our poll(): no failure)
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # no heartbeat for 10 s, or no poll() for 5 minutes; messages() rejoins
+        except CommitFailedError:  # evicted: no heartbeat in 10 s or no poll() in 5 min; messages() rejoins
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
     consumer.commit(timeout_ms=2000)  # shutting down: if this fails, main() exits with code 1
 

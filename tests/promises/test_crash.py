@@ -2,13 +2,9 @@
 
 import time
 
+from support.processes import LINES
 from support.waiting import wait_until
 from support.workload import NEVER, SENDING, SHORT_SESSION, stop
-
-LINES = {
-    "streaming_worker": ["^sending", "^updating", "^finished"],
-    "batch_worker": ["^received", "^processing", "^sending", "^updating", "^finished"],
-}
 
 
 def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):

@@ -9,11 +9,9 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType
 from support.network import closing_connections
-from support.processes import GOODBYE
+from support.processes import BATCH, GOODBYE, STREAMING, WORKERS
 from support.waiting import wait_until
 from support.workload import NEVER, REDELIVERED, SENDING, in_parallel, stop
-
-STREAMING, BATCH = WORKERS = "streaming_worker", "batch_worker"
 
 
 def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workload):
@@ -64,7 +62,7 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(brok
     def end(case):
         (_, moment), [worker] = case, workloads[case].workers
         if moment == "retrying a commit":
-            wait_until(lambda: "Commit failed" in "".join(worker.err), 20, "a commit fails")
+            worker.wait_for_error("^Commit failed", seconds=20)
         stop(worker, exit_code=0 if moment == "idle" else 1)
 
     in_parallel(end, list(workloads))
@@ -103,7 +101,7 @@ def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker
     broker.kill()
     with closing_connections(broker.port):  # with refused connections poll() raises nothing, the easier case
         for worker in busy:
-            wait_until(lambda worker=worker: worker.err, what="a commit fails")
+            worker.wait_for_error("^Commit failed")
         lines = [len(worker.err) for worker in busy]
         processes = [psutil.Process(worker.process.pid) for worker in idle + busy]
         before = [sum(process.cpu_times()[:2]) for process in processes]
@@ -112,7 +110,7 @@ def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker
         assert all(len(worker.err) - seen <= 7 for worker, seen in zip(busy, lines, strict=True))
         assert max(now - then for now, then in zip(after, before, strict=True)) < 12 * 0.1
         for worker in idle:
-            wait_until(lambda worker=worker: worker.err, 50, "the outage is reported")
+            worker.wait_for_error(seconds=50)
             assert f"Is {broker.address} up?" in worker.err[0]
             stop(worker, seconds=1.5)
         for worker in busy:
@@ -163,7 +161,7 @@ def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, f
         assert fault == "data lost" or not workload.repeated()  # the group is lost with the data
 
 
-@pytest.mark.own_broker
+@pytest.mark.embedded_broker
 @pytest.mark.parametrize("kind", ["group", "topic"])
 @pytest.mark.parametrize("moment", ["from the start", "while at work"])
 def test_a_worker_without_permission_ends_with_the_reason(worker_name, new_workload, kind, moment):
@@ -180,7 +178,7 @@ def test_a_worker_without_permission_ends_with_the_reason(worker_name, new_workl
     assert len(worker.err) == 1 and GOODBYE not in worker.out
 
 
-@pytest.mark.own_broker
+@pytest.mark.embedded_broker
 def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER)
     workload.publish(3)

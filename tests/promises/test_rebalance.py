@@ -1,10 +1,9 @@
 """Workers join their group, leave it, or are evicted from it."""
 
 import pytest
+from support.processes import BATCH, STREAMING
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, REDELIVERED, SENDING, SHORT_SESSION, in_parallel, stop
-
-STREAMING, BATCH = "streaming_worker", "batch_worker"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def evict_during_batch(new_workload, **settings):
     first = workload.start(BATCH, BATCH_SECONDS=10, **settings)
     first.wait_for("^received")
     workload.start(STREAMING)  # the first one learns of it within 3 s, and then works for 8 s
-    wait_until(lambda: "Commit failed" in "".join(first.err), what="the commit fails")
+    first.wait_for_error("^Commit failed")
     return workload
 
 
@@ -113,6 +112,6 @@ def test_an_evicted_worker_says_so(worker_name, new_workload):
     worker.freeze()
     workload.wait_for_members(0)
     worker.thaw()
-    wait_until(lambda: worker.err, what="a report")
+    worker.wait_for_error()
     stop(worker)
     assert workload.topic in worker.err[0] and "up?" not in worker.err[0]

@@ -4,14 +4,10 @@ import signal
 import time
 
 import pytest
+from support.processes import BATCH, LINES, STREAMING
 from support.waiting import with_slack
 from support.workload import stop
 
-STREAMING, BATCH = "streaming_worker", "batch_worker"
-LINES = {
-    STREAMING: ["^starting", "^sending", "^updating", "^finished"],
-    BATCH: ["^starting", "^received", "^processing", "^sending", "^updating", "^finished"],
-}
 MOMENTS = 16
 
 
@@ -50,7 +46,7 @@ def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_w
 
 def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
     workload = new_workload()
-    for line in LINES[worker_name]:
+    for line in ["^starting", *LINES[worker_name]]:
         workload.publish(2)
         worker = workload.start(worker_name, sigterm_at=line)
         assert worker.wait() == 0

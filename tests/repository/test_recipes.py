@@ -14,12 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import ROOT
+from support.processes import ROOT, SCRIPTS
 from support.waiting import wait_until
 from support.workload import stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCRIPTS = "producer", "streaming_worker", "batch_worker"
 
 
 def recipe(name, language="python"):
@@ -88,7 +87,7 @@ def certificate(folder):
     (folder / "broker.pem").write_bytes(private + public)
 
 
-@pytest.mark.own_broker
+@pytest.mark.embedded_broker
 @pytest.mark.long(40)
 def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     certificate(tmp_path)
@@ -142,7 +141,6 @@ def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copi
     [send] = re.findall(r"^ +producer\.send\(.*\n", copies["producer"].read_text(encoding="utf-8"), re.M)
     edit(copies["producer"], (send, textwrap.indent(recipe("json"), " " * 8)))
     topic = cluster.new_name()
-    cluster.topics.append(topic)
     assert start("producer", cluster.address, folder=work.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
@@ -199,7 +197,21 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     assert cluster.committed(topic, topic) == {0: 5}
 
 
-@pytest.mark.own_broker
+def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
+    start, retrying_work, cluster, topic
+):
+    dead_letters = cluster.create_topic(f"{topic}.dlq")
+    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+    sending = """    print(f"sending email to {signup['email']!r}")\n"""
+    edit(retrying_work, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
+    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
+    assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
+    assert cluster.committed(topic, topic) == {}
+
+
+@pytest.mark.embedded_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
     start, retrying_work, cluster, topic
 ):

@@ -12,10 +12,8 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient
-from support.processes import GOODBYE, ROOT, signal_until_exit
+from support.processes import EMAILS, GOODBYE, ROOT, SCRIPTS, signal_until_exit
 from support.waiting import with_slack
-
-SCRIPTS = ["producer", "streaming_worker", "batch_worker"]
 
 
 def evaluate(script_name, expression, folder):
@@ -56,7 +54,7 @@ def test_an_import_only_defines_the_names_of_the_article(script_name, values, fu
     """It starts no thread, changes no signal handler, and imports none of the other scripts."""
     value_of = f"{{name: getattr(script, name) for name in {list(values)}}}"
     are_callable = f"all(callable(getattr(script, name)) for name in {functions})"
-    scripts = f"[name for name in {SCRIPTS} if name in sys.modules]"
+    scripts = f"[name for name in {list(SCRIPTS)} if name in sys.modules]"
     nothing_else = f"threading.active_count(), handlers() == handlers_before, {scripts}"
     found = evaluate(script_name, f"[{value_of}, {are_callable}, {nothing_else}]", tmp_path)
     assert found == [values, True, 1, True, [script_name]]
@@ -71,29 +69,29 @@ def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_na
 
 
 def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
-    script = start(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
+    names = {"TOPIC": topic} if script_name == "producer" else {"TOPIC": topic, "GROUP_ID": topic}
+    script = start(script_name, f"127.0.0.1:1,{cluster.address}", **names)
     script.wait_for("Published|starting")
 
 
-@pytest.mark.own_broker
+@pytest.mark.embedded_broker
 @pytest.mark.long(20)
 def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     cluster.topics.append("user_signups")
-    emails = [f"user{i}@gmail.com" for i in range(10)]
     assert start("producer", cluster.address).wait() == 0
 
     streaming = start("streaming_worker", cluster.address)
     streaming.wait_for("updating user user1@")
     streaming.signal(signal.SIGINT)
     assert streaming.wait() == 0
-    assert (streaming.begun(), streaming.err) == (emails[:2], [])
+    assert (streaming.begun(), streaming.err) == (EMAILS[:2], [])
 
     batch = start("batch_worker", cluster.address)
     assert 4.5 < batch.wait_for("^processing") - batch.wait_for("^starting") < 8
     batch.wait_for("updating")
     batch.signal(signal.SIGINT)
     assert batch.wait() == 0
-    assert (batch.received(), batch.begun(), batch.err) == (8, emails[2:], [])
+    assert (batch.received(), batch.begun(), batch.err) == (8, EMAILS[2:], [])
     assert cluster.committed("group1", "user_signups") == {0: 10}
 
 

@@ -27,7 +27,11 @@ def test_it_prints_three_lines_for_each_message_and_no_others(new_workload):
     assert (worker.out, worker.err) == ([START, *lines_for(workload.published), GOODBYE], [])
 
 
-@pytest.mark.parametrize(("stop_signal", "line"), [(signal.SIGINT, "sending"), (signal.SIGTERM, "updating")])
+@pytest.mark.parametrize(
+    ("stop_signal", "line"),
+    [(signal.SIGINT, "sending"), (signal.SIGTERM, "updating")],
+    ids=["SIGINT while sending", "SIGTERM while updating"],
+)
 def test_a_signal_lets_it_finish_the_message_in_progress_and_no_other(new_workload, stop_signal, line):
     workload = new_workload(WORK_SECONDS=0.2)
     workload.publish(6)

@@ -20,10 +20,12 @@ class Cluster:
         self.topics = []
 
     def new_name(self):
-        """Return a name that no topic and no group has."""
-        return f"tutorial-test-{uuid.uuid4().hex[:12]}"
+        """Return a name that no topic and no group has. A topic of that name goes with delete_topics()."""
+        self.topics.append(f"tutorial-test-{uuid.uuid4().hex[:12]}")
+        return self.topics[-1]
 
     def create_topic(self, name=None, partitions=1):
+        """Create a topic, which delete_topics() deletes; return its name."""
         name = name or self.new_name()
         self.topics.append(name)
         with KafkaAdminClient(**self.settings) as admin:
@@ -34,7 +36,7 @@ class Cluster:
     def delete_topics(self):
         """Delete every topic made by create_topic() or named in self.topics."""
         with KafkaAdminClient(**self.settings) as admin:
-            for topic in self.topics:
+            for topic in set(self.topics):
                 with suppress(UnknownTopicOrPartitionError):
                     admin.delete_topics([topic])
 
@@ -70,10 +72,13 @@ class Cluster:
                     messages += polled
             return sorted(messages, key=lambda message: (message.partition, message.offset))
 
+    def stored_values(self, topic):
+        return [message.value.decode() for message in self.stored(topic)]
+
     def committed(self, group, topic):
         """Return the group's committed offsets on the topic: {partition number: offset}.
 
-        After a restart of the broker, and before its first group, wait until it can tell.
+        After a restart of the broker, and before its first group, wait until it can answer.
         """
 
         def list_offsets():
@@ -94,7 +99,7 @@ class Cluster:
     def members(self, group):
         """Return how many members the group has.
 
-        After a restart of the broker, and before its first group, wait until it can tell.
+        After a restart of the broker, and before its first group, wait until it can answer.
         """
 
         def describe():

@@ -16,6 +16,14 @@ from broker import suspend
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+SCRIPTS = "producer", "streaming_worker", "batch_worker"
+WORKERS = STREAMING, BATCH = SCRIPTS[1:]
+LINES = {  # how the lines begin that a worker prints after its first
+    STREAMING: ["^sending", "^updating", "^finished"],
+    BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
+}
+EMAILS = [f"user{number}@gmail.com" for number in range(10)]  # what the producer publishes
+PUBLISHED = [f"Published message to message broker. User email: {email}" for email in EMAILS]
 GOODBYE = "End of the program. I was killed gracefully"
 
 
@@ -24,9 +32,10 @@ class Process:
 
     folder: where it runs.
     environment: variables to set; one that is None is unset.
-    on_line: called, on a thread, with each line before it is added to lines or errors.
+    on_line: called, on a thread, with each line before it is added to out or err.
     options: for subprocess.Popen.
-    lines, errors: [(time.monotonic(), line)] of standard output and standard error so far.
+    out, err: the lines of standard output and standard error so far.
+    out_times, err_times: the same as [(time.monotonic(), line)].
     """
 
     def __init__(self, name, command, environment, on_line=None, folder=ROOT, **options):
@@ -46,8 +55,8 @@ class Process:
                 **options,
             },
         )
-        self.lines, self.errors = [], []
-        pipes = ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        self.out_times, self.err_times = [], []
+        pipes = ((self.process.stdout, self.out_times), (self.process.stderr, self.err_times))
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, lines, on_line), daemon=True)
             for pipe, lines in pipes
@@ -65,18 +74,18 @@ class Process:
 
     @property
     def out(self):
-        return [line for _, line in list(self.lines)]
+        return [line for _, line in list(self.out_times)]
 
     @property
     def err(self):
-        return [line for _, line in list(self.errors)]
+        return [line for _, line in list(self.err_times)]
 
     @property
     def output_has_ended(self):
         return not any(reader.is_alive() for reader in self._readers)
 
     def __str__(self):
-        pipes = (("out", self.lines), ("ERR", self.errors))
+        pipes = (("out", self.out_times), ("ERR", self.err_times))
         everything = sorted((at, kind, line) for kind, lines in pipes for at, line in list(lines))
         shown = [f"{at - self.started:7.2f} {kind} {line[:300]}" for at, kind, line in everything]
         if len(shown) > 120:
@@ -85,10 +94,16 @@ class Process:
 
     def wait_for(self, pattern, count=1, seconds=30):
         """Wait for so many lines of output that match the pattern; return the time of the last one."""
+        return self._wait_for(self.out_times, pattern, count, seconds)
 
+    def wait_for_error(self, pattern="", count=1, seconds=30):
+        """Do the same with the standard error."""
+        return self._wait_for(self.err_times, pattern, count, seconds)
+
+    def _wait_for(self, lines, pattern, count, seconds):
         def matches():
             output_had_ended = self.output_has_ended
-            times = [at for at, line in list(self.lines) if re.search(pattern, line)][count - 1 : count]
+            times = [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
             assert times or not output_had_ended, f"{self.name} ended before printing {count} x {pattern!r}"
             return times
 
@@ -148,7 +163,7 @@ class Script(Process):
     def finished(self, until=float("inf")):
         """Return the emails whose processing had finished by that time.monotonic()."""
         finished, begun = [], []
-        for line in [line for at, line in list(self.lines) if at < until]:
+        for line in [line for at, line in list(self.out_times) if at < until]:
             if line.startswith("finished processing"):
                 finished += begun
                 begun = []

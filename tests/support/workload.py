@@ -1,4 +1,4 @@
-"""A topic with its group of workers, and a count of what came of the emails published to it."""
+"""A topic with its group of workers, and a record of what happened to the emails published to it."""
 
 import signal
 import threading
@@ -110,7 +110,7 @@ class Workload:
         """Check that nothing was lost, no more than this repeated, and that nobody saw a traceback."""
         assert not self.lost(), f"lost: {self.lost()}"
         assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
-        assert not any("Traceback" in line for worker in self.workers for line in worker.err)
+        assert "Traceback" not in "".join(line for worker in self.workers for line in worker.err)
 
 
 def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
@@ -118,7 +118,7 @@ def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
     signalled = time.monotonic()
     worker.signal(signal_number)
     assert worker.wait(60) == exit_code
-    took = time.monotonic() - max([signalled] + [at for at, line in worker.lines if line != GOODBYE])
+    took = time.monotonic() - max([signalled] + [at for at, line in worker.out_times if line != GOODBYE])
     assert took < with_slack(seconds)
     assert worker.out[-1] == GOODBYE if exit_code == 0 else REDELIVERED in worker.err[-1]
 

@@ -1,14 +1,15 @@
-"""The files beside the scripts: docker-compose.yml, requirements.txt, and nothing else at the top.
+"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no others at the top.
 
 No image can be pulled where this is developed: the compose file is only held to Redpanda's documentation.
 """
 
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
-from support.processes import ROOT
+from support.processes import ROOT, Process
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -79,6 +80,27 @@ def test_the_scripts_need_one_package():
     assert re.fullmatch(rf"kafka-python{extras}==\d+\.\d+\.\d+\n", (ROOT / "requirements.txt").read_text())
 
 
+@pytest.mark.long(20)
+def test_the_scripts_need_only_requirements_txt(tmp_path, address, cluster):
+    install = ["-m", "pip", "install", "--quiet", "--no-compile", "-r", "requirements.txt", "--target"]
+    subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
+    python = [sys.executable, "-S"]  # without the packages of this environment
+    for name, line in (
+        ("producer", "Published"),
+        ("streaming_worker", "starting"),
+        ("batch_worker", "starting"),
+    ):
+        topic = cluster.new_name()
+        code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
+        environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}
+        script = Process(name, [*python, "-c", code], environment)
+        try:
+            script.wait_for(line)
+        finally:
+            script.end()
+            print(script)
+
+
 def test_every_version_is_pinned():
     lines = (ROOT / "tests/requirements.txt").read_text().splitlines()
     assert all(re.match(r"#|-r |[\w-]+==[\d.]+$", line) for line in lines)
@@ -98,3 +120,15 @@ def test_the_top_of_the_repository_has_these_entries_and_no_others():
         "README.md",
         "tests",
     }
+
+
+def test_the_table_of_promises_names_tests_that_exist_and_all_in_their_folder():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "tests/README.md").read_text(encoding="utf-8")))
+    tests = {
+        path: set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M))
+        for path in (ROOT / "tests").glob("*/test_*.py")
+    }
+    assert not named - set().union(*tests.values())
+    assert (
+        not set().union(*(names for path, names in tests.items() if path.parent.name == "promises")) - named
+    )

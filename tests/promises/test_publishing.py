@@ -1,0 +1,121 @@
+"""What the producer reports as published is stored, whatever happens to it or to the broker."""
+
+import time
+from pathlib import Path
+
+import pytest
+from broker import Broker
+from kafka import KafkaAdminClient
+from kafka.admin import ACLOperation, ResourceType
+from support.cluster import Cluster
+from support.network import closing_connections
+from support.processes import EMAILS, PUBLISHED
+from support.waiting import with_slack
+
+
+def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, cluster, new_topic):
+    producer = start("producer", broker.address, TOPIC=new_topic)
+    producer.wait_for("Published", count=3)
+    broker.freeze()
+    time.sleep(0.5)  # for what is in flight
+    reported = producer.out
+    time.sleep(1.5)  # enough for all ten if the producer did not wait for the broker
+    assert producer.out == reported and len(reported) < 10
+    broker.thaw()
+    assert producer.wait() == 0
+    assert (producer.out, producer.err) == (PUBLISHED, [])
+    assert cluster.stored_values(new_topic) == EMAILS
+
+
+def test_what_was_reported_before_a_signal_is_stored(start, cluster, new_topic, stop_signal):
+    producer = start("producer", cluster.address, TOPIC=new_topic)
+    producer.wait_for("Published", count=3)
+    producer.signal(stop_signal)
+    assert producer.wait() == -stop_signal
+    assert producer.out == PUBLISHED[: len(producer.out)] and producer.err == []
+    assert EMAILS[: len(producer.out)] == cluster.stored_values(new_topic)[: len(producer.out)]
+
+
+def test_a_broker_restart_costs_no_message(start, broker, cluster, new_topic):
+    producer = start("producer", broker.address, TOPIC=new_topic)
+    producer.wait_for("Published", count=3)
+    broker.kill()
+    with closing_connections(broker.port):
+        time.sleep(3)
+    broker.start()
+    assert producer.wait() == 0
+    assert (producer.out, producer.err) == (PUBLISHED, [])
+    assert cluster.stored_values(new_topic) == EMAILS
+
+
+@pytest.mark.embedded_broker
+def test_a_missing_permission_is_an_error(start, cluster, topic):
+    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
+    producer = start("producer", cluster.address, TOPIC=topic)
+    assert producer.wait() == 1
+    [line] = producer.err
+    assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"]
+
+
+@pytest.mark.long(40)
+def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
+    with KafkaAdminClient(**cluster.settings) as admin:
+
+        def delete(line):
+            if "already created" in line:
+                admin.delete_topics([topic])
+
+        producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
+        assert producer.wait(with_slack(35)) == 1
+    [line] = producer.err
+    assert cluster.address in line and len(producer.out) < 11
+
+
+@pytest.mark.long(40)
+def test_a_message_not_stored_within_30_s_is_an_error(start, broker, cluster, new_topic):
+    producer = start("producer", broker.address, TOPIC=new_topic)
+    producer.wait_for("Published", count=3)
+    broker.freeze()
+    assert producer.wait(with_slack(35)) == 1
+    [line] = producer.err
+    assert broker.address in line and 3 <= len(producer.out) < 10
+    broker.thaw()
+    found = cluster.stored_values(new_topic)
+    assert producer.out == PUBLISHED[: len(producer.out)]
+    assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was in flight
+
+
+@pytest.mark.long(40)
+@pytest.mark.embedded_broker
+def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
+    """The broker asks its controller, here a process of its own, for a block of producer ids."""
+    controller, broker = Broker(), Broker()
+    address = controller.properties["controller.quorum.bootstrap.servers"]
+    controller.properties |= {
+        "process.roles": "controller",
+        "node.id": 2,
+        "listeners": f"CONTROLLER://{address}",
+        "advertised.listeners": f"CONTROLLER://{address}",
+    }
+    del controller.properties["inter.broker.listener.name"]
+    broker.properties |= {
+        "process.roles": "broker",
+        "listeners": f"BROKER://{broker.address}",
+        "advertised.listeners": f"BROKER://{broker.address}",
+        "controller.quorum.bootstrap.servers": address,
+    }
+    with controller, broker:
+        topic = Cluster(broker.address).create_topic()
+        share = Path(f"/proc/{broker.process.pid}/autogroup")
+        if share.exists():  # on Linux
+            share.write_text("19")  # the broker will ask without a pause: let it have what nobody else needs
+
+        def freeze_controller(line):
+            if "already created" in line:
+                controller.freeze()
+
+        producer = start("producer", broker.address, TOPIC=topic, on_line=freeze_controller)
+        assert producer.wait(60) == 1
+        assert time.monotonic() - producer.started < with_slack(33)
+        [line] = producer.err
+        assert "KafkaTimeoutError" in line and producer.out == [f"Topic {topic} is already created"]
