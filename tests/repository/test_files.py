@@ -1,4 +1,4 @@
-"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no others at the top.
+"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no other ones.
 
 No image can be pulled where this is developed: the compose file is only held to Redpanda's documentation.
 """

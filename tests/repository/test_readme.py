@@ -53,11 +53,13 @@ def blocks(language):
 
 def code_blocks():
     """[(file named above it, lines, line number)] of all blocks of Python that are part of a file."""
-    return [
-        (re.findall(r"\*\*([\w/]+\.py)\*\*", above)[-1], lines, number)
-        for above, lines, number in blocks("python")
-        if not above.startswith("<!-- recipe")
-    ]
+    found = []
+    for above, lines, number in blocks("python"):
+        if not above.startswith("<!-- recipe"):
+            names = re.findall(r"\*\*([\w/]+\.py)\*\*", above)
+            assert names, f"README.md, line {number}: name its file in bold above the block, or mark a recipe"
+            found.append((names[-1], lines, number))
+    return found
 
 
 def shape(line):
