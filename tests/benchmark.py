@@ -89,13 +89,12 @@ class Benchmark:
         self.cluster = Cluster(address)
         self.rows = []
         self.progress = progress
-        self.task = progress.add_task("starting", total=8)
+        self.task = progress.add_task("starting", total=7)
 
     def run(self):
         topic = self.batch()
         self.streaming()
         self.latency()
-        self.start_up()
         self.idle_exit()
         self.idle_cpu()
         self.memory(topic)
@@ -174,12 +173,14 @@ class Benchmark:
         self.row(what, ours, bare, median(ours) / median(bare), at_least=0.9)
 
     def latency(self):
+        """Measure how fast a process starts, and then how fast it is."""
         count = max(20, int(300 * self.scale))
+        starts = {"sending": [], "read": []}  # seconds from the start to the first line of work
 
         def measured(start, word):
             topic = self.topic(1)
             run = start(topic)
-            run.when(word)  # it has joined its group
+            starts[word].append(run.when(word)[0] - run.started)
             acknowledged = []
             with KafkaProducer(bootstrap_servers=self.address) as producer:
                 for i in range(count):
@@ -197,6 +198,8 @@ class Benchmark:
             bare=lambda: measured(self.bare, "read"),
         )
         self.row("latency - bare loop's, ms", ours, bare, median(ours) - median(bare), at_most=2)
+        ours, bare = starts.values()
+        self.row("start - bare loop's, s", ours, bare, median(ours) - median(bare), at_most=0.1)
 
     def idle_exit(self):
         def measured(run):
@@ -212,21 +215,6 @@ class Benchmark:
         )
         self.row("idle exit, s: streaming", streaming, [], median(streaming), at_most=0.6)
         self.row("idle exit, s: batch", batch, [], median(batch), at_most=0.6)
-
-    def start_up(self):
-        def measured(start, word):
-            run = start(self.topic(1))
-            at, _ = run.when(word)
-            run.stop()
-            return at - run.started
-
-        settings = {"COUNT": 1}
-        ours, bare = self.measure(
-            "seconds from the start of the process to its first line of work",
-            worker=lambda: measured(lambda topic: self.worker("streaming_worker", topic), "sending"),
-            bare=lambda: measured(lambda topic: self.bare(topic, **settings), "read"),
-        )
-        self.row("start - bare loop's, s", ours, bare, median(ours) - median(bare), at_most=0.1)
 
     def idle_cpu(self):
         def measured(name):

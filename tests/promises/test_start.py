@@ -37,6 +37,7 @@ def test_kafka_python_still_loses_a_join(cluster):
             end = time.monotonic() + seconds
             while time.monotonic() < end and not consumer.assignment():
                 consumer.poll(timeout_ms=2)  # too short for both answers of a join
+                time.sleep(0.02)
         assert consumer.assignment()
 
 
