@@ -71,7 +71,7 @@ class Run(Script):
         """End it by SIGTERM; return the seconds that this took."""
         asked = time.monotonic()
         self.signal(signal.SIGTERM)
-        self.process.wait()
+        self.popen.wait()
         self.running.remove(self)
         return time.monotonic() - asked
 
@@ -221,7 +221,7 @@ class Benchmark:
             run = self.worker(name, self.topic(1))
             run.when("finished")
             time.sleep(1)  # it commits, and starts to wait for messages
-            process, seconds = psutil.Process(run.process.pid), max(2, 15 * min(1, self.scale))
+            process, seconds = psutil.Process(run.pid), max(2, 15 * min(1, self.scale))
             before = sum(process.cpu_times()[:2])
             time.sleep(seconds)
             percent = (sum(process.cpu_times()[:2]) - before) / seconds * 100
@@ -244,7 +244,7 @@ class Benchmark:
 
         def peak(topic, count):
             run, sizes = self.worker("batch_worker", topic), []
-            process = psutil.Process(run.process.pid)
+            process = psutil.Process(run.pid)
 
             def is_done():
                 sizes.append(process.memory_info().rss)

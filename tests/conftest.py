@@ -158,7 +158,7 @@ def topic(cluster):
 
 
 @pytest.fixture
-def new_topic(cluster):
+def unused_topic_name(cluster):
     """The name of a topic that does not exist yet. It is deleted when the test ends."""
     return cluster.new_name()
 

@@ -121,10 +121,10 @@ class Demo:
         self.console.print(table)
         scripts = self.producers + self.workers
         wrong = [
-            f"{script.name}.py did not end as it should: exit code {script.process.returncode}, "
+            f"{script.name}.py did not end as it should: exit code {script.popen.returncode}, "
             f"last line {(script.out + script.err or [''])[-1]!r}"
             for script in scripts
-            if script.process.returncode or (script in self.workers and script.out[-1:] != [GOODBYE])
+            if script.popen.returncode or (script in self.workers and script.out[-1:] != [GOODBYE])
         ]
         fine = f"All {len(scripts)} processes ended as they should, with exit code 0."
         self.console.print(Text("\n" + ("\n".join(wrong) or fine)))

@@ -37,7 +37,7 @@ from support.waiting import wait_until
 from support.workload import Workload
 
 PARTITIONS = 4
-WORKERS = 3
+WORKERS_OF_A_KIND = 3
 MESSAGES_PER_SECOND = 20
 SESSION_SECONDS = 6  # the shortest that brokers allow
 SECONDS_BETWEEN_FAULTS = (1, 4)
@@ -115,11 +115,11 @@ class Fleet(Workload):
                 self.note("worker thawed", worker)
                 worker.thaw()
         for worker in list(self.running):
-            if worker.process.poll() is not None:
+            if worker.popen.poll() is not None:
                 self.running.remove(worker)
                 self.ends["exited unexpectedly"] += 1
                 self.trouble.append(f"exited unexpectedly\n{worker}")
-        while len(self.running) < WORKERS:
+        while len(self.running) < WORKERS_OF_A_KIND:
             self.start_worker()
 
     def left(self):

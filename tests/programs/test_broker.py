@@ -7,13 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from broker import EXTERNAL_BROKER, Broker, BrokerError, is_free
+from broker import Broker, BrokerError, is_free
 from support.processes import signal_until_exit
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(
-    bool(EXTERNAL_BROKER), reason="not about the broker that BOOTSTRAP_SERVERS names"
-)
+pytestmark = pytest.mark.embedded_broker
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
@@ -36,16 +34,12 @@ def port_9092():
 
 
 @pytest.fixture
-def program(start, data):
+def program(start_program, data):
     """program() runs tests/broker.py; its data is below the folder `data`."""
-    yield lambda: start("tests/broker", address=None)
+    yield lambda: start_program("broker")
     for process in psutil.process_iter(["cwd"]):  # a Kafka that a failed test has left
         if Path(process.info["cwd"] or "/").is_relative_to(data):
             process.kill()
-
-
-def children(program):
-    return psutil.Process(program.process.pid).children(recursive=True)
 
 
 def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
@@ -59,7 +53,7 @@ def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
 def test_the_program_serves_localhost_9092_until_repeated_signals_stop_it(program, start, data, port_9092):
     broker = program()
     broker.wait_for("serves", seconds=60)
-    [java] = children(broker)
+    [java] = broker.children()
     for name in ("producer", "streaming_worker", "batch_worker"):
         script = start(name, None)  # they look for it where it is if nothing else is said
         script.wait_for("Published|starting")
@@ -75,7 +69,7 @@ def test_the_program_serves_localhost_9092_until_repeated_signals_stop_it(progra
 @needs_9092
 def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092):
     broker = program()
-    wait_until(lambda: children(broker), what="it has started Java")
+    wait_until(lambda: broker.children(), what="it has started Java")
     broker.signal(signal.SIGTERM)
     assert broker.wait() == 0
     assert (broker.out[-1], broker.err) == (STOPPED, [])

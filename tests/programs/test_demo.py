@@ -30,7 +30,7 @@ def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program)
 def test_ctrl_c_ends_the_demo_with_everything_that_it_started(start_program):
     demo = start_program("demo")
     demo.wait_for("sending email", seconds=60)
-    children = psutil.Process(demo.process.pid).children(recursive=True)
+    children = demo.children()
     demo.signal(signal.SIGINT)
     assert demo.wait() == 130 and len(children) >= 2
     assert not psutil.wait_procs(children, timeout=10)[1]

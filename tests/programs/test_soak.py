@@ -34,9 +34,8 @@ def test_workers_that_never_commit_are_a_failure(start_program):
 
 def test_sigterm_while_the_broker_is_down_ends_the_soak_with_everything_that_it_started(start_program):
     process = start_program("soak", "60", "--worker", "streaming")
-    this = psutil.Process(process.process.pid)
-    wait_until(lambda: len(this.children(recursive=True)) >= 4, what="the broker and three workers run")
-    children = this.children(recursive=True)
+    wait_until(lambda: len(process.children()) >= 4, what="the broker and three workers run")
+    children = process.children()
     [broker] = [child for child in children if "kafka.Kafka" in child.cmdline()]
     broker.kill()
     time.sleep(1)  # some messages are on their way, and cannot be stored

@@ -2,14 +2,14 @@
 
 import time
 
-from support.processes import LINES
+from support.processes import BATCH, LINES, STREAMING
 from support.waiting import wait_until
 from support.workload import NEVER, SENDING, SHORT_SESSION, stop
 
 
 def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):
     """SIGKILL comes with a line about the second message, or about the second batch of three."""
-    size = 1 if worker_name == "streaming_worker" else 3
+    size = 1 if worker_name == STREAMING else 3
     workloads = {line: new_workload(BUFFER_SIZE=3) for line in LINES[worker_name]}
     for line, workload in workloads.items():
         workload.publish(6)
@@ -28,7 +28,7 @@ def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress
 
 def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=20)
-    first = workload.start("batch_worker", auto_commit_interval_ms=100)  # for a timer that must not be there
+    first = workload.start(BATCH, auto_commit_interval_ms=100)  # for a timer that must not be there
     workload.publish(20)  # a full buffer is a batch at once
     workload.wait_until_committed()
     workload.publish(19)
@@ -36,7 +36,7 @@ def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
     wait_until(lambda: first.received() == 39, what="19 are in the buffer")
     time.sleep(1)  # some more polls, in which such a timer would fire
     first.kill()
-    second = workload.start("batch_worker", BATCH_SECONDS=0.5)
+    second = workload.start(BATCH, BATCH_SECONDS=0.5)
     second.wait_for(SENDING, seconds=20)
     workload.wait_until_processed()
     stop(second)
@@ -45,7 +45,7 @@ def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
 
 
 def test_work_that_raises_ends_the_worker_and_is_redelivered(worker_name, new_workload):
-    is_streaming = worker_name == "streaming_worker"
+    is_streaming = worker_name == STREAMING
     workload = new_workload(**SHORT_SESSION)
     step = 5 if is_streaming else 3  # there are two for each message, or for each batch
     first = workload.start(worker_name, fail_at=step)
@@ -65,10 +65,10 @@ def test_work_that_raises_ends_the_worker_and_is_redelivered(worker_name, new_wo
 
 def test_work_that_raises_during_a_rebalance_ends_the_worker_and_is_redelivered(new_workload):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
-    first = workload.start("batch_worker", fail_at=2)
+    first = workload.start(BATCH, fail_at=2)
     workload.publish(4)
     wait_until(lambda: first.received(), what="something is in the buffer")
-    second = workload.start("batch_worker", BATCH_SECONDS=0.5)
+    second = workload.start(BATCH, BATCH_SECONDS=0.5)
     assert first.wait() == 1 and "the mail server is down" in first.err[-1]
     workload.wait_until_processed()
     stop(second)

@@ -5,12 +5,13 @@ import time
 import psutil
 import pytest
 from confluent_kafka import Producer
+from support.processes import BATCH
 from support.workload import NEVER, stop
 
 
 def watch_memory(worker, is_over):
     """Check until is_over() that the worker's memory stays under 80 MiB."""
-    process = psutil.Process(worker.process.pid)
+    process = psutil.Process(worker.pid)
     while not is_over():
         resident = process.memory_info().rss / 2**20
         assert resident < 80, f"{resident:.0f} MiB"
@@ -26,7 +27,7 @@ def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
     for _ in range(1_000_000):
         producer.produce(workload.topic, b"user@gmail.com")
     assert producer.flush(60) == 0
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     watch_memory(worker, lambda: worker.out.count("finished processing messages") >= 12)
     assert len(worker.begun()) >= 100_000
     stop(worker)
@@ -35,7 +36,7 @@ def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
 def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
     workload = new_workload()
     workload.cluster.publish(workload.topic, [b"x" * 900_000 + b"@gmail.com"] * 300)
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     watch_memory(worker, lambda: len(worker.err) == 300)
     workload.wait_until_committed()
     stop(worker)

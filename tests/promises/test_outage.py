@@ -90,10 +90,13 @@ def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_3
 
 @pytest.mark.long(50)
 def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker, new_workload):
-    idle = [new_workload().start(name) for name in WORKERS]
+    idle_workloads = [new_workload() for _ in WORKERS]
     workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
+    idle = [workload.start(name) for name, workload in zip(WORKERS, idle_workloads, strict=True)]
     busy = [workload.start(name) for name, workload in zip(WORKERS, workloads, strict=True)]
-    time.sleep(5)  # for the first heartbeats
+    for workload in idle_workloads + workloads:
+        workload.wait_for_members(1)
+    time.sleep(4)  # for the first heartbeats
     for workload in workloads:
         workload.publish(1)
     for worker in busy:
@@ -103,7 +106,7 @@ def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker
         for worker in busy:
             worker.wait_for_error("^Commit failed")
         lines = [len(worker.err) for worker in busy]
-        processes = [psutil.Process(worker.process.pid) for worker in idle + busy]
+        processes = [psutil.Process(worker.pid) for worker in idle + busy]
         before = [sum(process.cpu_times()[:2]) for process in processes]
         time.sleep(12)
         after = [sum(process.cpu_times()[:2]) for process in processes]

@@ -13,8 +13,8 @@ from support.processes import EMAILS, PUBLISHED
 from support.waiting import with_slack
 
 
-def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, cluster, new_topic):
-    producer = start("producer", broker.address, TOPIC=new_topic)
+def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, cluster, unused_topic_name):
+    producer = start("producer", broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     broker.freeze()
     time.sleep(0.5)  # for what is in flight
@@ -24,20 +24,20 @@ def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, clust
     broker.thaw()
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PUBLISHED, [])
-    assert cluster.stored_values(new_topic) == EMAILS
+    assert cluster.stored_values(unused_topic_name) == EMAILS
 
 
-def test_what_was_reported_before_a_signal_is_stored(start, cluster, new_topic, stop_signal):
-    producer = start("producer", cluster.address, TOPIC=new_topic)
+def test_what_was_reported_before_a_signal_is_stored(start, cluster, unused_topic_name, stop_signal):
+    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     producer.signal(stop_signal)
     assert producer.wait() == -stop_signal
     assert producer.out == PUBLISHED[: len(producer.out)] and producer.err == []
-    assert EMAILS[: len(producer.out)] == cluster.stored_values(new_topic)[: len(producer.out)]
+    assert EMAILS[: len(producer.out)] == cluster.stored_values(unused_topic_name)[: len(producer.out)]
 
 
-def test_a_broker_restart_costs_no_message(start, broker, cluster, new_topic):
-    producer = start("producer", broker.address, TOPIC=new_topic)
+def test_a_broker_restart_costs_no_message(start, broker, cluster, unused_topic_name):
+    producer = start("producer", broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     broker.kill()
     with closing_connections(broker.port):
@@ -45,7 +45,7 @@ def test_a_broker_restart_costs_no_message(start, broker, cluster, new_topic):
     broker.start()
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PUBLISHED, [])
-    assert cluster.stored_values(new_topic) == EMAILS
+    assert cluster.stored_values(unused_topic_name) == EMAILS
 
 
 @pytest.mark.embedded_broker
@@ -72,15 +72,15 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
 
 
 @pytest.mark.long(40)
-def test_a_message_not_stored_within_30_s_is_an_error(start, broker, cluster, new_topic):
-    producer = start("producer", broker.address, TOPIC=new_topic)
+def test_a_message_not_stored_within_30_s_is_an_error(start, broker, cluster, unused_topic_name):
+    producer = start("producer", broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     broker.freeze()
     assert producer.wait(with_slack(35)) == 1
     [line] = producer.err
     assert broker.address in line and 3 <= len(producer.out) < 10
     broker.thaw()
-    found = cluster.stored_values(new_topic)
+    found = cluster.stored_values(unused_topic_name)
     assert producer.out == PUBLISHED[: len(producer.out)]
     assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was in flight
 

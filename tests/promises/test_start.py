@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 from broker import Broker, free_port
-from kafka import KafkaConsumer
 from support.network import address_of
 from support.processes import GOODBYE, SCRIPTS, WORKERS
 from support.waiting import with_slack
@@ -23,22 +22,6 @@ def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(wo
     workload.wait_until_processed()
     stop(worker)
     workload.check()
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a bug in kafka-python 3.0.12")
-def test_kafka_python_still_loses_a_join(cluster):
-    """Without the workers' workaround, a consumer whose topic is created later never gets a partition."""
-    topic = cluster.new_name()
-    settings = {**cluster.settings, "metadata_max_age_ms": 1000, "enable_auto_commit": False}
-    with KafkaConsumer(topic, group_id=topic, **settings) as consumer:
-        for seconds, is_created in ((1, False), (5, True)):
-            if is_created:
-                cluster.create_topic(topic)
-            end = time.monotonic() + seconds
-            while time.monotonic() < end and not consumer.assignment():
-                consumer.poll(timeout_ms=2)  # too short for both answers of a join
-                time.sleep(0.02)
-        assert consumer.assignment()
 
 
 def test_messages_from_before_and_after_the_start_of_a_worker_are_processed(worker_name, new_workload):

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from support.processes import BATCH, LINES, STREAMING
+from support.processes import BATCH, GOODBYE, LINES, STREAMING, signal_until_exit
 from support.waiting import with_slack
 from support.workload import stop
 
@@ -63,3 +63,15 @@ def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, 
     assert time.monotonic() - signalled < with_slack(1)
     assert len(worker.out) == 2 and worker.err == []
     assert workload.members() == 0
+
+
+def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=0.6)
+    workload.publish(1)
+    worker = workload.start(worker_name)
+    worker.wait_for("sending email")
+    assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
+    assert worker.wait() == 0
+    assert [line for line in worker.out if "finished" in line or line == GOODBYE] == worker.out[-2:]
+    assert (worker.begun(), worker.err) == (workload.published, [])
+    assert workload.committed() == 1

@@ -169,14 +169,14 @@ class Terminal:
             self.has_ended()
 
     def close(self):
-        if self.process and self.process.process.poll() is None:
+        if self.process and self.process.popen.poll() is None:
             self.signal(signal.SIGTERM)
             with contextlib.suppress(AssertionError):
                 return self.process.wait(20)
             self.signal(signal.SIGKILL)
 
     def signal(self, number):
-        os.killpg(self.process.process.pid, number)
+        os.killpg(self.process.pid, number)
 
     def __str__(self):
         return "\n".join([f"\nterminal {self.name} shows", *(f"    {line}" for line in self.shown[-30:])])

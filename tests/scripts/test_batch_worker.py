@@ -3,8 +3,7 @@
 import time
 from itertools import pairwise
 
-from support.processes import GOODBYE
-from support.waiting import wait_until
+from support.processes import BATCH, GOODBYE
 from support.workload import NEVER, stop
 
 START = "starting batch consumer worker"
@@ -25,7 +24,7 @@ def lines_for(batch):
 
 def test_an_empty_buffer_prints_nothing(new_workload):
     workload = new_workload(BATCH_SECONDS=0.1)
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     workload.wait_for_members(1)
     time.sleep(1)
     assert (worker.out, worker.err) == ([START], [])
@@ -34,7 +33,7 @@ def test_an_empty_buffer_prints_nothing(new_workload):
 def test_a_batch_is_what_arrives_within_batch_seconds(new_workload):
     workload = new_workload(BATCH_SECONDS=2, WORK_SECONDS=0.1)
     with workload.traffic():
-        worker = workload.start("batch_worker")
+        worker = workload.start(BATCH)
         begun = [worker.wait_for(START)] + [worker.wait_for("^processing", count=i) for i in (1, 2, 3)]
     for earlier, later in pairwise(begun):
         assert 1.9 < later - earlier < 4.5, f"the batches began at {begun}"
@@ -45,7 +44,7 @@ def test_a_batch_is_what_arrives_within_batch_seconds(new_workload):
 def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=5)
     workload.publish(11)
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     worker.wait_for(received(1))
     stop(worker)
     batches = [workload.published[:5], workload.published[5:10], workload.published[10:]]
@@ -57,7 +56,7 @@ def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workl
 def test_it_polls_nothing_while_it_processes_a_batch(new_workload):
     workload = new_workload(BATCH_SECONDS=0.1, WORK_SECONDS=1)
     workload.publish(2)
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     worker.wait_for("sending email")
     workload.publish(1)
     worker.wait_for("finished", count=2)
@@ -70,7 +69,7 @@ def test_it_polls_nothing_while_it_processes_a_batch(new_workload):
 def test_after_a_signal_the_buffer_is_the_last_batch(new_workload, stop_signal):
     workload = new_workload(BATCH_SECONDS=NEVER, WORK_SECONDS=0.5)
     workload.publish(3)
-    worker = workload.start("batch_worker")
+    worker = workload.start(BATCH)
     worker.wait_for("received")
     worker.signal(stop_signal)
     worker.wait_for("sending email")
@@ -79,13 +78,3 @@ def test_after_a_signal_the_buffer_is_the_last_batch(new_workload, stop_signal):
     batch = workload.published[:3]
     assert (worker.out, worker.err) == ([START, received(3), *lines_for(batch), GOODBYE], [])
     assert workload.committed() == 3
-
-
-def test_each_batch_is_committed_even_if_traffic_never_pauses(new_workload):
-    workload = new_workload(WORK_SECONDS=0.2)
-    with workload.traffic(per_second=50):  # so much that the buffer is empty only for a moment
-        worker = workload.start("batch_worker")
-        for number in range(1, 9):
-            finished_at = worker.wait_for("^finished", count=number)
-            due = len(worker.finished(until=finished_at + 0.001))
-            wait_until(lambda due=due: workload.committed() >= due, 3, f"the first {due} are committed")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient
-from support.processes import EMAILS, GOODBYE, ROOT, SCRIPTS, signal_until_exit
+from support.processes import EMAILS, ROOT, SCRIPTS
 from support.waiting import with_slack
 
 
@@ -124,26 +124,3 @@ def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workl
     workload.partitions = 2
     workload.publish(2)
     worker.wait_for("user2@", seconds=with_slack(12))
-
-
-def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_name, new_workload):
-    workload = new_workload(WORK_SECONDS=0.6)
-    workload.publish(1)
-    worker = workload.start(worker_name)
-    worker.wait_for("sending email")
-    assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
-    assert worker.wait() == 0
-    assert [line for line in worker.out if "finished" in line or line == GOODBYE] == worker.out[-2:]
-    assert (worker.begun(), worker.err) == (workload.published, [])
-    assert workload.committed() == 1
-
-
-def test_a_message_is_committed_when_it_is_processed_and_not_before(worker_name, new_workload):
-    workload = new_workload(WORK_SECONDS=1, BATCH_SECONDS=0.1, BUFFER_SIZE=1)
-    workload.publish(3)
-    worker = workload.start(worker_name)
-    for number in range(2):
-        worker.wait_for("sending email", count=number + 1)
-        time.sleep(0.7)  # for the commit of the one before, and for one that comes too early
-        assert workload.committed() == number
-        assert len(worker.begun()) == number + 1, "too slow to tell"

@@ -4,13 +4,13 @@ from kafka import KafkaAdminClient
 from support.processes import EMAILS, PUBLISHED
 
 
-def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, new_topic):
-    producer = start("producer", cluster.address, TOPIC=new_topic)
+def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
+    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PUBLISHED, [])
-    assert cluster.stored_values(new_topic) == EMAILS
+    assert cluster.stored_values(unused_topic_name) == EMAILS
     with KafkaAdminClient(**cluster.settings) as admin:
-        [partition] = admin.describe_topics([new_topic])[0]["partitions"]
+        [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
     assert len(partition["replica_nodes"]) == 1
 
 
@@ -30,8 +30,8 @@ def test_no_other_failure_counts_as_an_existing_topic(start, address):
     assert "InvalidTopic" in line and len(line) < 400
 
 
-def test_messages_are_published_and_printed_a_tenth_of_a_second_apart(start, cluster, new_topic, monkeypatch):
+def test_messages_are_published_a_tenth_of_a_second_apart(start, cluster, unused_topic_name, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    producer = start("producer", cluster.address, TOPIC=new_topic)
+    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
     first = producer.wait_for("Published")
     assert producer.wait_for("Published", count=10) - first > 0.8

@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from support.processes import GOODBYE
+from support.processes import GOODBYE, STREAMING
 from support.workload import stop
 
 START = "starting streaming consumer worker"
@@ -21,7 +21,7 @@ def lines_for(emails):
 def test_it_prints_three_lines_for_each_message_and_no_others(new_workload):
     workload = new_workload()
     workload.publish(6)
-    worker = workload.start("streaming_worker")
+    worker = workload.start(STREAMING)
     worker.wait_for("finished", count=6)
     stop(worker)
     assert (worker.out, worker.err) == ([START, *lines_for(workload.published), GOODBYE], [])
@@ -35,7 +35,7 @@ def test_it_prints_three_lines_for_each_message_and_no_others(new_workload):
 def test_a_signal_lets_it_finish_the_message_in_progress_and_no_other(new_workload, stop_signal, line):
     workload = new_workload(WORK_SECONDS=0.2)
     workload.publish(6)
-    worker = workload.start("streaming_worker")
+    worker = workload.start(STREAMING)
     worker.wait_for(line, count=2)
     stop(worker, signal_number=stop_signal)
     assert (worker.out, worker.err) == ([START, *lines_for(workload.published[:2]), GOODBYE], [])

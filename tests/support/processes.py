@@ -42,7 +42,7 @@ class Process:
         self.name = name
         self.started = time.monotonic()
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
-        self.process = subprocess.Popen(
+        self.popen = subprocess.Popen(
             command,
             cwd=folder,
             env={variable: value for variable, value in environment.items() if value is not None},
@@ -56,7 +56,7 @@ class Process:
             },
         )
         self.out_times, self.err_times = [], []
-        pipes = ((self.process.stdout, self.out_times), (self.process.stderr, self.err_times))
+        pipes = ((self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times))
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, lines, on_line), daemon=True)
             for pipe, lines in pipes
@@ -71,6 +71,10 @@ class Process:
             if on_line:
                 on_line(line.removesuffix("\n"))
             lines.append((time.monotonic(), line.removesuffix("\n")))
+
+    @property
+    def pid(self):
+        return self.popen.pid
 
     @property
     def out(self):
@@ -90,7 +94,7 @@ class Process:
         shown = [f"{at - self.started:7.2f} {kind} {line[:300]}" for at, kind, line in everything]
         if len(shown) > 120:
             shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
-        return "\n".join([f"--- {self.name}, exit code {self.process.poll()}", *shown])
+        return "\n".join([f"--- {self.name}, exit code {self.popen.poll()}", *shown])
 
     def wait_for(self, pattern, count=1, seconds=30):
         """Wait for so many lines of output that match the pattern; return the time of the last one."""
@@ -110,31 +114,35 @@ class Process:
         return wait_until(matches, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
 
     def signal(self, number):
-        self.process.send_signal(number)
+        self.popen.send_signal(number)
 
     def kill(self):
-        self.process.kill()
+        self.popen.kill()
         self.wait()
 
     def freeze(self):
-        suspend(self.process.pid)
+        suspend(self.popen.pid)
 
     def thaw(self):
-        psutil.Process(self.process.pid).resume()
+        psutil.Process(self.popen.pid).resume()
 
     def wait(self, seconds=30):
         """Wait until it has ended and all its output is read; return its exit code (-9 after SIGKILL)."""
         try:
-            self.process.wait(seconds)
+            self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} is still running after {seconds} s") from None
         for reader in self._readers:
             reader.join()
-        return self.process.returncode
+        return self.popen.returncode
+
+    def children(self):
+        """Return the processes that it has started, and those that these have started."""
+        return psutil.Process(self.pid).children(recursive=True)
 
     def end(self):
         """Kill it if it is still running."""
-        if self.process.poll() is None:
+        if self.popen.poll() is None:
             self.kill()
 
 
@@ -182,7 +190,7 @@ def emails_sent(line):
 def signal_until_exit(process, signals):
     """Send the signals in turn, one every 4 ms, until the process has exited; return how many were sent."""
     sent = 0
-    while process.process.poll() is None:
+    while process.popen.poll() is None:
         process.signal(signals[sent % len(signals)])
         sent += 1
         assert sent < 5000, f"{process.name} does not exit"
