@@ -102,7 +102,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         while monotonic() < end and self.emails.qsize() < BUFFER_SIZE and not is_shutting_down:
             self.check_membership()
             try:
-                polled = self.consumer.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.emails.qsize())
+                polled = self.consumer.poll(timeout_ms=400, max_records=BUFFER_SIZE - self.emails.qsize())
             except RetriableError:  # rare: poll() retries most failures itself
                 sleep(0.5)
                 continue
@@ -115,12 +115,12 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Rejoin the group if necessary. Every 20 s, warn if there was no heartbeat in 20 s, or ever."""
+        """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # flags poll(): kafka-python 3.0.12 can miss a join
-        if monotonic() > self.check_at:  # if not joined, the advertised address may be unreachable from here
-            self.check_at = monotonic() + 20
+        if not joined:  # starting, rebalancing or evicted: make the next poll() join
+            self.consumer._coordinator.request_rejoin()  # sets a flag; kafka-python 3.0.12 can forget to
+        if monotonic() > self.check_at:
+            self.check_at = monotonic() + 20  # below: infinite if never joined (advertised address wrong?)
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)

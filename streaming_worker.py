@@ -57,19 +57,19 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. Every 20 s, warn if there was no heartbeat in 20 s, or ever."""
+    """Yield messages until a signal arrives. Every 20 s, warn if the last heartbeat is over 20 s old."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # main() works meanwhile; its exceptions are raised there, never here
+                yield from batch  # main() works meanwhile; the except below never sees its errors
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # flags poll(): kafka-python 3.0.12 can miss a join
-        if monotonic() > check_at:  # if not joined, the advertised address may be unreachable from here
-            check_at = monotonic() + 20
+        if not joined:  # starting, rebalancing or evicted: make the next poll() join
+            consumer._coordinator.request_rejoin()  # sets a flag; kafka-python 3.0.12 can forget to
+        if monotonic() > check_at:
+            check_at = monotonic() + 20  # below: infinite if never joined (advertised address unreachable?)
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
@@ -93,7 +93,7 @@ def commit(consumer):
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # broker down (a rebalance waits for our poll(): no failure)
+        except RetriableError as error:  # broker down or slow; during a rebalance, commits still succeed
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
         except CommitFailedError:  # evicted: no heartbeat in 10 s or no poll() in 5 min; messages() rejoins

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import psutil
-from broker import KAFKA_VERSION, Broker, BrokerError, on_stop_signals, stop_once
+from broker import KAFKA_VERSION, Broker, ending_cleanly
 from kafka import KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -323,27 +323,21 @@ def main():
     )
     parser.add_argument("--rounds", type=rounds, default=3, help="how often each is measured (default: 3)")
     asked = parser.parse_args()
-    on_stop_signals(stop_once)
     began, load = time.monotonic(), psutil.getloadavg()[0]
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    try:
+    with ending_cleanly("benchmark"):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker, progress:
             benchmark = Benchmark(broker.address, asked.scale, asked.rounds, progress)
             try:
                 benchmark.run()
+            except AssertionError as error:
+                sys.exit("\n".join(map(str, [error, *Run.running])))
             finally:
                 for run in Run.running:
                     run.end()
-    except KeyboardInterrupt:
-        print("\nStopped; nothing that the benchmark started is still running.", flush=True)
-        sys.exit(130)
-    except (BrokerError, AssertionError) as error:
-        sys.exit("\n".join(map(str, [error, *Run.running])))
-    finally:
-        on_stop_signals(signal.SIG_IGN)
     table = Table("measured", "worker: median (range)", "compared with", "value", "bound", "met", box=None)
     for row in benchmark.rows:
         table.add_row(*row)

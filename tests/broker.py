@@ -15,6 +15,7 @@ The tests, the demo, the soak and the benchmark use the class:
     broker.properties["listeners"] += ",SASL_SSL://127.0.0.1:20124"    # the next start() applies it
 """
 
+import contextlib
 import functools
 import os
 import random
@@ -247,6 +248,21 @@ def stop_once(signum, frame):
     """Handle a signal: raise KeyboardInterrupt, and ignore later signals while the program cleans up."""
     on_stop_signals(lambda signum, frame: None)
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def ending_cleanly(what):
+    """End a program with exit code 130 after a signal, with the message and code 1 after a BrokerError."""
+    on_stop_signals(stop_once)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nStopped; nothing that the {what} started is still running.", flush=True)
+        os._exit(130)  # exit now: don't wait for what a producer still tries to deliver
+    except BrokerError as error:
+        sys.exit(str(error))
+    finally:
+        on_stop_signals(signal.SIG_IGN)  # a late signal would kill the interpreter while it exits
 
 
 def main():

@@ -1,5 +1,6 @@
 """Fixtures: brokers (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
+import functools
 import os
 import signal
 import sys
@@ -137,18 +138,9 @@ def start_program(processes):
 
 
 @pytest.fixture
-def new_workload(cluster):
+def new_workload(cluster, processes):
     """new_workload(**settings) creates a Workload, whose workers are killed when the test ends."""
-    workloads = []
-
-    def new_workload(**settings):
-        workloads.append(Workload(cluster, **settings))
-        return workloads[-1]
-
-    yield new_workload
-    for workload in workloads:
-        workload.end()
-        print(*workload.workers, sep="\n")  # pytest shows it if the test fails
+    return functools.partial(Workload, cluster, processes=processes)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from broker import EXTERNAL_BROKER, Broker, BrokerError, on_stop_signals, stop_once
+from broker import EXTERNAL_BROKER, Broker, ending_cleanly
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 from rich.console import Console
@@ -164,9 +164,9 @@ def main():
     parser.add_argument("--picture", action="store_true", help=f"write tests/{PICTURE.name}")
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
-    on_stop_signals(stop_once)
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ending_cleanly("demo"))
+        try:
             if address := EXTERNAL_BROKER:
                 print(f"looking at the broker at {address}", flush=True)
                 if reason := obstacle(address):
@@ -176,17 +176,10 @@ def main():
                 address = stack.enter_context(Broker()).address
             demo = Demo(address, is_picture)
             code = 0 if demo.run(*acts) else 1
-        if is_picture and code == 0:
-            demo.console.save_svg(str(PICTURE), title="python tests/demo.py")
-    except KeyboardInterrupt:
-        print("\nStopped; nothing that the demo started is still running.", flush=True)
-        code = 130
-    except BrokerError as error:
-        sys.exit(str(error))
-    except (KafkaError, ValueError) as error:
-        sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address.")
-    finally:
-        on_stop_signals(signal.SIG_IGN)
+        except (KafkaError, ValueError) as error:
+            sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address.")
+    if is_picture and code == 0:
+        demo.console.save_svg(str(PICTURE), title="python tests/demo.py")
     sys.exit(code)
 
 

@@ -16,16 +16,14 @@ Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
 
 import argparse
-import os
 import random
-import signal
 import sys
 import threading
 import time
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
-from broker import Broker, BrokerError, on_stop_signals, stop_once
+from broker import Broker, ending_cleanly
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.console import Console
@@ -34,12 +32,12 @@ from rich.table import Table
 from support.cluster import Cluster
 from support.processes import emails_sent
 from support.waiting import wait_until
-from support.workload import Workload
+from support.workload import SHORT_SESSION, Workload
 
 PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
 MESSAGES_PER_SECOND = 20
-SESSION_SECONDS = 6  # the shortest that brokers allow
+SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
 SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
 CATCH_UP_SECONDS = 20
@@ -229,7 +227,7 @@ class Soak:
     def wait(self, seconds, what):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            are_ready(self.fleets)
+            look_after(self.fleets)
             self.tell(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
@@ -260,7 +258,7 @@ class Soak:
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
-                wait_until(lambda: are_ready(self.fleets), 60, "a worker of each kind is running")
+                wait_until(lambda: look_after(self.fleets), 60, "a worker of each kind is running")
                 for fleet in self.fleets:
                     fleet.strike(fault, self.chance)
 
@@ -298,7 +296,7 @@ class Soak:
                     fleet.end()
 
 
-def are_ready(fleets):
+def look_after(fleets):
     """Look after the fleets; return whether each has a worker that a fault can strike."""
     for fleet in fleets:
         fleet.look_after()
@@ -313,20 +311,12 @@ def main():
     parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     asked = parser.parse_args()
-    on_stop_signals(stop_once)
     print(f"seed {asked.seed}, {asked.seconds:g} s", flush=True)
     names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
     settings = {"never_commit": True} if asked.never_commit else {}
-    try:
-        faults = [asked.fault] if asked.fault else FAULTS
+    faults = [asked.fault] if asked.fault else FAULTS
+    with ending_cleanly("soak"):
         verdicts = Soak(asked.seconds, asked.seed, names, faults, settings).run()
-    except KeyboardInterrupt:
-        print("\nStopped; nothing that the soak started is still running.", flush=True)
-        os._exit(130)  # exit now: don't wait for what the producer still tries to deliver
-    except BrokerError as error:
-        sys.exit(str(error))
-    finally:
-        on_stop_signals(signal.SIG_IGN)
     table = Table("", *(fleet.name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))

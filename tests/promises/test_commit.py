@@ -4,6 +4,7 @@ import time
 
 from support.processes import BATCH
 from support.waiting import wait_until
+from support.workload import SENDING
 
 
 def test_a_message_is_committed_when_it_is_processed_and_not_before(worker_name, new_workload):
@@ -11,7 +12,7 @@ def test_a_message_is_committed_when_it_is_processed_and_not_before(worker_name,
     workload.publish(3)
     worker = workload.start(worker_name)
     for number in range(2):
-        worker.wait_for("sending email", count=number + 1)
+        worker.wait_for(SENDING, count=number + 1)
         time.sleep(0.7)  # for the commit of the one before, and for one that comes too early
         assert workload.committed() == number
         assert len(worker.begun()) == number + 1, "too slow to tell"

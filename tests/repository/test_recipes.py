@@ -48,7 +48,7 @@ def copies(tmp_path):
 
 
 @pytest.fixture
-def work(copies):
+def once_worker(copies):
     """streaming_worker.py with the recipe "once"; its path."""
     script = copies["streaming_worker"]
     edit(
@@ -136,55 +136,61 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
             assert "Unable to bootstrap" in script.err[0]
 
 
-def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copies, work, cluster):
+def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copies, once_worker, cluster):
     edit(copies["producer"], ("import os\n", "import json\nimport os\nimport uuid\n"))
     [send] = re.findall(r"^ +producer\.send\(.*\n", copies["producer"].read_text(encoding="utf-8"), re.M)
     edit(copies["producer"], (send, textwrap.indent(recipe("json"), " " * 8)))
     topic = cluster.new_name()
-    assert start("producer", cluster.address, folder=work.parent, TOPIC=topic).wait() == 0
+    assert start("producer", cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
-    first = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID="first")
+    first = start(
+        "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first"
+    )
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
     stop(first)
     assert len(first.begun()) == 10
-    second = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID="second")
+    second = start(
+        "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="second"
+    )
     second.wait_for("^already sent", count=10)
     stop(second)
     assert second.begun() == []
 
 
-def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, work, cluster, topic):
+def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, once_worker, cluster, topic):
     cluster.publish(topic, ["not JSON", '{"id": "1", "email": "ada@example.com"}'])
     command, first_line, dots, last_line = recipe("crash-loop", "text").splitlines()
     assert (command, dots) == ("$ python streaming_worker.py", "...")
     for _ in range(2):
-        worker = start("streaming_worker", cluster.address, folder=work.parent, TOPIC=topic, GROUP_ID=topic)
+        worker = start(
+            "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic
+        )
         assert worker.wait() == 1
         assert (worker.out, worker.err[-1]) == ([first_line], last_line)
     assert cluster.committed(topic, topic) == {}
 
 
 @pytest.fixture
-def retrying_work(work):
+def retrying_script(work):
     """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
     edit(
-        work,
+        once_worker,
         ("import KafkaConsumer\n", "import KafkaConsumer, KafkaProducer\n"),
         (" process_message(message)  #", " process_with_retries(message)  #"),
         ("\n\ndef commit(", f"\n\n{recipe('dead-letter')}\n\ndef commit("),
     )
-    return work
+    return once_worker
 
 
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    start, retrying_work, cluster, topic
+    start, retrying_script, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
     cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
-    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
     worker.wait_for("^sending email to 'ada@example.com'")
     stop(worker)
     assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
@@ -198,14 +204,14 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
 
 
 def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
-    start, retrying_work, cluster, topic
+    start, retrying_script, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
     sending = """    print(f"sending email to {signup['email']!r}")\n"""
-    edit(retrying_work, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
-    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    edit(retrying_script, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
+    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
     assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
@@ -213,18 +219,18 @@ def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
 
 @pytest.mark.embedded_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    start, retrying_work, cluster, topic
+    start, retrying_script, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
-    names = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_work.parent, **names)
+    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
+    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 
 
-def test_the_test_of_your_work_passes(work):
-    (work.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
+def test_the_test_of_your_work_passes(once_worker):
+    (once_worker.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
-    done = subprocess.run(command, cwd=work.parent, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=once_worker.parent, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 from support.processes import BATCH, GOODBYE
-from support.workload import NEVER, stop
+from support.workload import NEVER, SENDING, stop
 
 START = "starting batch consumer worker"
 
@@ -57,7 +57,7 @@ def test_it_polls_nothing_while_it_processes_a_batch(new_workload):
     workload = new_workload(BATCH_SECONDS=0.1, WORK_SECONDS=1)
     workload.publish(2)
     worker = workload.start(BATCH)
-    worker.wait_for("sending email")
+    worker.wait_for(SENDING)
     workload.publish(1)
     worker.wait_for("finished", count=2)
     lines = worker.out
@@ -72,7 +72,7 @@ def test_after_a_signal_the_buffer_is_the_last_batch(new_workload, stop_signal):
     worker = workload.start(BATCH)
     worker.wait_for("received")
     worker.signal(stop_signal)
-    worker.wait_for("sending email")
+    worker.wait_for(SENDING)
     workload.publish(1)  # it must leave this one to the next worker
     assert worker.wait() == 0
     batch = workload.published[:3]

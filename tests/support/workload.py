@@ -25,15 +25,17 @@ class Workload:
     settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
     published: the emails that the broker has acknowledged, each a different one.
     workers: all that were started, also those that have ended.
+    processes: a list to which they are added, too.
     """
 
-    def __init__(self, cluster, partitions=1, topic_exists=True, **settings):
+    def __init__(self, cluster, partitions=1, topic_exists=True, processes=None, **settings):
         self.cluster = cluster
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
         names = {"TOPIC": self.topic, "GROUP_ID": self.topic}
         self.settings = {**names, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
         self.published, self.workers = [], []
+        self.processes = [] if processes is None else processes
 
     def start(self, name, **settings):
         """Start a worker: streaming_worker, which ignores what is for batches, or batch_worker."""
@@ -41,6 +43,7 @@ class Workload:
         if name == "streaming_worker":
             settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
         self.workers.append(Script(name, self.cluster.address, **settings))
+        self.processes.append(self.workers[-1])
         return self.workers[-1]
 
     def end(self):
