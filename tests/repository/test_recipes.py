@@ -172,7 +172,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, onc
 
 
 @pytest.fixture
-def retrying_script(work):
+def retrying_worker(once_worker):
     """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
     edit(
         once_worker,
@@ -184,13 +184,13 @@ def retrying_script(work):
 
 
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    start, retrying_script, cluster, topic
+    start, retrying_worker, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
     cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
+    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
     worker.wait_for("^sending email to 'ada@example.com'")
     stop(worker)
     assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
@@ -204,14 +204,14 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
 
 
 def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
-    start, retrying_script, cluster, topic
+    start, retrying_worker, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
     sending = """    print(f"sending email to {signup['email']!r}")\n"""
-    edit(retrying_script, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
+    edit(retrying_worker, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
+    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
     assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
@@ -219,12 +219,12 @@ def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
 
 @pytest.mark.embedded_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    start, retrying_script, cluster, topic
+    start, retrying_worker, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_script.parent, **settings)
+    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 
