@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
-from support.network import silent_port
 from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
 
@@ -174,7 +174,8 @@ def stop_signal(request):
 
 
 @pytest.fixture
-def silent():
+def silent_server():
     """A server socket that accepts connections and never answers."""
-    with silent_port() as server:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
         yield server

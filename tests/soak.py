@@ -45,7 +45,7 @@ WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are busy 
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
 Fault = namedtuple("Fault", "at what worker")
-Repeat = namedtuple("Repeat", "at fault before worker is_behind_commit")
+Repeat = namedtuple("Repeat", "fault is_behind_commit")
 
 
 class Fleet(Workload):
@@ -148,7 +148,7 @@ class Fleet(Workload):
                     fault for fault in faults if not fault.worker and fault.at > first - SESSION_SECONDS
                 ]
                 fault = (its_own or brokers or faults)[-1]
-                repeats.append(Repeat(at, fault, before, worker, message < committed[partition]))
+                repeats.append(Repeat(fault, message < committed[partition]))
             if worker != owner.get(partition):  # it begins at the offset that the group has committed
                 committed[partition] = max(committed[partition], message)
             last[message], owner[partition] = (at, worker), worker

@@ -6,10 +6,10 @@ import pytest
 @pytest.mark.embedded_broker
 @pytest.mark.long(110)
 def test_every_measurement_has_a_row(start_program):
-    process = start_program("benchmark", "0.01", "--rounds", "1")
-    assert process.wait(150) == 0
+    program = start_program("benchmark", "0.01", "--rounds", "1")
+    assert program.wait(150) == 0
     rows = ("batch /", "streaming /", "latency", "start", "idle exit", "idle CPU", "peak MiB", "4 workers /")
-    assert all(any(line.startswith(f" {row}") for line in process.out) for row in rows)
+    assert all(any(line.startswith(f" {row}") for line in program.out) for row in rows)
 
 
 def test_invalid_arguments_are_reported_without_a_traceback(start_program):
@@ -17,5 +17,5 @@ def test_invalid_arguments_are_reported_without_a_traceback(start_program):
         (["many"], "invalid scale value"),
         (["--rounds", "0"], "invalid rounds value"),
     ):
-        process = start_program("benchmark", *arguments)
-        assert process.wait() == 2 and problem in process.err[-1]
+        program = start_program("benchmark", *arguments)
+        assert program.wait() == 2 and problem in program.err[-1]

@@ -34,8 +34,8 @@ def port_9092():
 
 
 @pytest.fixture
-def program(start_program, data):
-    """program() runs tests/broker.py; its data is below the folder `data`."""
+def start_broker(start_program, data):
+    """start_broker() runs tests/broker.py; its data is below the folder `data`."""
     yield lambda: start_program("broker")
     for process in psutil.process_iter(["cwd"]):  # a Kafka that a failed test has left
         if Path(process.info["cwd"] or "/").is_relative_to(data):
@@ -50,48 +50,48 @@ def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
 
 
 @needs_9092
-def test_the_program_serves_localhost_9092_until_repeated_signals_stop_it(program, start, data, port_9092):
-    broker = program()
-    broker.wait_for("serves", seconds=60)
-    [java] = broker.children()
+def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_broker, start, data, port_9092):
+    program = start_broker()
+    program.wait_for("serves", seconds=60)
+    [java] = program.children()
     for name in ("producer", "streaming_worker", "batch_worker"):
         script = start(name, None)  # they look for it where it is if nothing else is said
         script.wait_for("Published|starting")
         script.kill()
     assert [*data.iterdir()] != []
-    signal_until_exit(broker, [getattr(signal, name) for name in STOP_SIGNALS])
-    assert broker.wait() == 0
-    assert (broker.out, broker.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
+    signal_until_exit(program, [getattr(signal, name) for name in STOP_SIGNALS])
+    assert program.wait() == 0
+    assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
     assert [*data.iterdir()] == []
 
 
 @needs_9092
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(program, data, port_9092):
-    broker = program()
-    wait_until(lambda: broker.children(), what="it has started Java")
-    broker.signal(signal.SIGTERM)
-    assert broker.wait() == 0
-    assert (broker.out[-1], broker.err) == (STOPPED, [])
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_broker, data, port_9092):
+    program = start_broker()
+    wait_until(lambda: program.children(), what="it has started Java")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert (program.out[-1], program.err) == (STOPPED, [])
     assert [*data.iterdir()] == []
 
 
 @needs_9092
-def test_a_port_in_use_is_reported_in_one_line(program, data):
+def test_a_port_in_use_is_reported_in_one_line(start_broker, data):
     with socket.socket() as mine:
         if is_free(9092):
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             mine.bind(("127.0.0.1", 9092))
             mine.listen()
-        broker = program()
-        assert broker.wait() == 1
-    assert broker.err == ["Port 9092 is in use. Stop the program that listens there, then try again."]
+        program = start_broker()
+        assert program.wait() == 1
+    assert program.err == ["Port 9092 is in use. Stop the program that listens there, then try again."]
     assert [*data.iterdir()] == []
 
 
 @needs_9092
 def test_a_failed_download_is_announced_and_reported_in_one_line(
-    program, data, port_9092, tmp_path_factory, monkeypatch
+    start_broker, data, port_9092, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing was fetched into it yet
     with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
@@ -101,10 +101,10 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        broker = program()
-        broker.wait_for("downloading Apache Kafka .* .44 MB, the first time only")
-    assert broker.wait() == 1
-    [line] = broker.err
+        program = start_broker()
+        program.wait_for("downloading Apache Kafka .* .44 MB, the first time only")
+    assert program.wait() == 1
+    [line] = program.err
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(
         "The first run needs network access."
     )

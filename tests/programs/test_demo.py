@@ -12,10 +12,10 @@ pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(50)]
 
 
 def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program):
-    demo = start_program("demo")
-    assert demo.wait(120) == 0
+    program = start_program("demo")
+    assert program.wait(120) == 0
     counts = dict(
-        re.findall(r"^ *(published|processed|lost|processed twice) +(\d+) *$", "\n".join(demo.out), re.M)
+        re.findall(r"^ *(published|processed|lost|processed twice) +(\d+) *$", "\n".join(program.out), re.M)
     )
     assert counts == {"published": "30", "processed": "30", "lost": "0", "processed twice": "0"}
     picture = html.unescape((ROOT / "tests/demo.svg").read_text(encoding="utf-8")).replace("\xa0", " ")
@@ -23,14 +23,14 @@ def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program)
     for y, text in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>([^<]*)</text>', picture):
         rows[y] = rows.get(y, "") + text
     pictured = [row.strip() for row in rows.values() if " | " in row and "..." not in row]
-    printed = {line.strip() for line in demo.out}
+    printed = {line.strip() for line in program.out}
     assert len(pictured) > 15 and not set(pictured) - printed, "renew it: python tests/demo.py --picture"
 
 
 def test_ctrl_c_ends_the_demo_with_everything_that_it_started(start_program):
-    demo = start_program("demo")
-    demo.wait_for("sending email", seconds=60)
-    children = demo.children()
-    demo.signal(signal.SIGINT)
-    assert demo.wait() == 130 and len(children) >= 2
+    program = start_program("demo")
+    program.wait_for("sending email", seconds=60)
+    children = program.children()
+    program.signal(signal.SIGINT)
+    assert program.wait() == 130 and len(children) >= 2
     assert not psutil.wait_procs(children, timeout=10)[1]

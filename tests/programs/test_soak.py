@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(60)]
 
 
 def test_nothing_is_lost(start_program):
-    process = start_program("soak", "10", "--seed", "4")
-    assert process.wait(150) == 0
-    rows = dict(re.findall(r"^ (\S.*?)  +(\d+ .*\d) *$", "\n".join(process.out), re.M))
+    program = start_program("soak", "10", "--seed", "4")
+    assert program.wait(150) == 0
+    rows = dict(re.findall(r"^ (\S.*?)  +(\d+ .*\d) *$", "\n".join(program.out), re.M))
     table = {name: [int(number) for number in re.findall(r"\d+", cells)] for name, cells in rows.items()}
     assert table["sent"] == table["processed"] and min(table["sent"]) > 300
     assert table["lost"] == table["exited unexpectedly"] == [0, 0]
@@ -25,20 +25,20 @@ def test_nothing_is_lost(start_program):
 
 def test_workers_that_never_commit_are_a_failure(start_program):
     options = ["--worker", "streaming", "--fault", "worker stopped", "--never-commit"]
-    process = start_program("soak", "3", *options)
-    assert process.wait(100) == 1
-    errors = "\n".join(process.err)
+    program = start_program("soak", "3", *options)
+    assert program.wait(100) == 1
+    errors = "\n".join(program.err)
     assert re.search(r"^streaming worker: \d+ messages are not committed", errors, re.M)
     assert re.search(r"^streaming worker: \d+ repeats, but the faults explain", errors, re.M)
 
 
 def test_sigterm_while_the_broker_is_down_ends_the_soak_with_everything_that_it_started(start_program):
-    process = start_program("soak", "60", "--worker", "streaming")
-    wait_until(lambda: len(process.children()) >= 4, what="the broker and three workers run")
-    children = process.children()
-    [broker] = [child for child in children if "kafka.Kafka" in child.cmdline()]
-    broker.kill()
+    program = start_program("soak", "60", "--worker", "streaming")
+    wait_until(lambda: len(program.children()) >= 4, what="the broker and three workers run")
+    children = program.children()
+    [kafka] = [child for child in children if "kafka.Kafka" in child.cmdline()]
+    kafka.kill()
     time.sleep(1)  # some messages are on their way, and cannot be stored
-    process.signal(signal.SIGTERM)
-    assert process.wait() == 130
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 130
     assert not psutil.wait_procs(children, timeout=10)[1]

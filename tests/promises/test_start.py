@@ -50,19 +50,19 @@ def test_an_invalid_address_is_reported_at_once(start, address):
 
 
 @pytest.mark.long(50)
-def test_an_unavailable_broker_is_reported_within_30_s(start, silent):
+def test_an_unavailable_broker_is_reported_within_30_s(start, silent_server):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = address_of(closed)
-    addresses = [nobody, address_of(silent), "no-such-host.invalid:9092", ""]
+    addresses = [nobody, address_of(silent_server), "no-such-host.invalid:9092", ""]
     for script, address in [(start(name, address), address) for name in SCRIPTS for address in addresses]:
         assert_reports_address(script, address, 30)
 
 
-def test_connecting_is_retried_every_second(script_name, start, silent):
-    start(script_name, address_of(silent))
+def test_connecting_is_retried_every_second(script_name, start, silent_server):
+    start(script_name, address_of(silent_server))
     attempts = []
     while not attempts or attempts[-1] < attempts[0] + 9:
-        connection, _ = silent.accept()
+        connection, _ = silent_server.accept()
         connection.close()
         attempts.append(time.monotonic())
     gaps = [later - earlier for earlier, later in pairwise(attempts)]
@@ -70,9 +70,11 @@ def test_connecting_is_retried_every_second(script_name, start, silent):
     assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
 
 
-def test_ctrl_c_while_connecting_ends_a_script_within_a_second(script_name, start, silent, stop_signal):
-    script = start(script_name, address_of(silent))
-    connection, _ = silent.accept()
+def test_ctrl_c_while_connecting_ends_a_script_within_a_second(
+    script_name, start, silent_server, stop_signal
+):
+    script = start(script_name, address_of(silent_server))
+    connection, _ = silent_server.accept()
     with connection:
         script.signal(stop_signal)
         assert script.wait(with_slack(1)) == -stop_signal

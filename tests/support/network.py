@@ -1,6 +1,5 @@
 """Ports behind which there is no broker."""
 
-import socket
 import socketserver
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,14 +18,6 @@ def closing_connections(port):
             yield
         finally:
             proxy.shutdown()
-
-
-@contextmanager
-def silent_port():
-    """Give a socket that accepts connections to a free port, and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
-        yield server
 
 
 def address_of(server):
