@@ -64,10 +64,10 @@ class Run(Script):
         """Return messages a second, from the first line with one word until lines with another name count."""
         start, _ = self.when(first)
         end, messages = self.when(last, count)
-        self.stop()
+        self.seconds_to_stop()
         return messages / (end - start)
 
-    def stop(self):
+    def seconds_to_stop(self):
         """End it by SIGTERM; return the seconds that this took."""
         asked = time.monotonic()
         self.signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ class Benchmark:
                     acknowledged.append(time.monotonic())
                     time.sleep(0.01)
             seen = [run.when(word, number)[0] for number in range(2, count + 2)]
-            run.stop()
+            run.seconds_to_stop()
             delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
             return quantiles(delays, n=100)[98]
 
@@ -205,7 +205,7 @@ class Benchmark:
         def measured(run):
             run.when("finished")
             time.sleep(0.05)  # it has committed, and has just begun to wait for messages: the longest way out
-            return run.stop()
+            return run.seconds_to_stop()
 
         topic = self.topic(1)
         streaming, batch = self.measure(
@@ -225,7 +225,7 @@ class Benchmark:
             before = sum(process.cpu_times()[:2])
             time.sleep(seconds)
             percent = (sum(process.cpu_times()[:2]) - before) / seconds * 100
-            run.stop()
+            run.seconds_to_stop()
             return percent
 
         streaming, batch = self.measure(
@@ -251,7 +251,7 @@ class Benchmark:
                 return run.count("updating") >= count
 
             wait_until(is_done, 60, f"{count} messages are processed")
-            run.stop()
+            run.seconds_to_stop()
             return max(sizes) / 2**20
 
         large, little = self.measure(
@@ -274,7 +274,7 @@ class Benchmark:
                 time.sleep(seconds)
                 counts.append((time.monotonic(), sum(run.count("finished") for run in runs)))
             for run in runs:
-                run.stop()
+                run.seconds_to_stop()
             [(start, before), (end, after)] = counts
             return (after - before) / (end - start)
 

@@ -2,9 +2,8 @@
 
 import time
 
-from support.processes import BATCH
+from support.processes import BATCH, SENDING
 from support.waiting import wait_until
-from support.workload import SENDING
 
 
 def test_a_message_is_committed_when_it_is_processed_and_not_before(worker_name, new_workload):

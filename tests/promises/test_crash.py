@@ -2,9 +2,9 @@
 
 import time
 
-from support.processes import BATCH, LINES, STREAMING
+from support.processes import BATCH, LINES, SENDING, STREAMING, stop
 from support.waiting import wait_until
-from support.workload import NEVER, SENDING, SHORT_SESSION, stop
+from support.workload import NEVER, SHORT_SESSION
 
 
 def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):

@@ -1,7 +1,7 @@
 """Messages that are not email addresses, and messages that other clients compress or abort."""
 
 from confluent_kafka import Producer
-from support.workload import stop
+from support.processes import stop
 
 INVALID = [
     b"\xff\xfe@gmail.com",

@@ -5,8 +5,8 @@ import time
 import psutil
 import pytest
 from confluent_kafka import Producer
-from support.processes import BATCH
-from support.workload import NEVER, stop
+from support.processes import BATCH, stop
+from support.workload import NEVER
 
 
 def watch_memory(worker, is_over):

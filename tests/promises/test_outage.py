@@ -9,9 +9,9 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType
 from support.network import closing_connections
-from support.processes import BATCH, GOODBYE, STREAMING, WORKERS
+from support.processes import BATCH, GOODBYE, REDELIVERED, SENDING, STREAMING, WORKERS, stop
 from support.waiting import wait_until
-from support.workload import NEVER, REDELIVERED, SENDING, in_parallel, stop
+from support.workload import NEVER, in_parallel
 
 
 def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workload):

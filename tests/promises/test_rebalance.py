@@ -1,9 +1,9 @@
 """Workers join their group, leave it, or are evicted from it."""
 
 import pytest
-from support.processes import BATCH, STREAMING
+from support.processes import BATCH, REDELIVERED, SENDING, STREAMING, stop
 from support.waiting import wait_until, with_slack
-from support.workload import NEVER, REDELIVERED, SENDING, SHORT_SESSION, in_parallel, stop
+from support.workload import NEVER, SHORT_SESSION, in_parallel
 
 
 @pytest.mark.parametrize(

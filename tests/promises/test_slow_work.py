@@ -1,7 +1,6 @@
 """The work is slow."""
 
-from support.processes import STREAMING
-from support.workload import stop
+from support.processes import STREAMING, stop
 
 
 def test_a_backlog_longer_than_max_poll_interval_causes_no_eviction_and_no_repeats(worker_name, new_workload):

@@ -7,9 +7,8 @@ from itertools import pairwise
 import pytest
 from broker import Broker, free_port
 from support.network import address_of
-from support.processes import GOODBYE, SCRIPTS, WORKERS
+from support.processes import GOODBYE, SCRIPTS, WORKERS, stop
 from support.waiting import with_slack
-from support.workload import stop
 
 
 def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
@@ -43,10 +42,10 @@ def assert_reports_address(script, address, seconds):
     assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or script.name == "producer")
 
 
-@pytest.mark.parametrize("address", ["localhost:port", "localhost:"])
-def test_an_invalid_address_is_reported_at_once(start, address):
-    for script in [start(name, address) for name in SCRIPTS]:
-        assert_reports_address(script, address, 10)
+@pytest.mark.parametrize("invalid", ["localhost:port", "localhost:"])
+def test_an_invalid_address_is_reported_at_once(start, invalid):
+    for script in [start(name, invalid) for name in SCRIPTS]:
+        assert_reports_address(script, invalid, 10)
 
 
 @pytest.mark.long(50)

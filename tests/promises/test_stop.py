@@ -4,9 +4,8 @@ import signal
 import time
 
 import pytest
-from support.processes import BATCH, GOODBYE, LINES, STREAMING, signal_until_exit
+from support.processes import BATCH, GOODBYE, LINES, SENDING, STREAMING, signal_until_exit, stop
 from support.waiting import with_slack
-from support.workload import SENDING, stop
 
 MOMENTS = 16
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import yaml
-from support.processes import ROOT, Process
+from support.processes import BATCH, ROOT, STREAMING, Process
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -49,8 +49,8 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     python = [sys.executable, "-S"]  # without the packages of this environment
     for name, line in (
         ("producer", "Published"),
-        ("streaming_worker", "starting"),
-        ("batch_worker", "starting"),
+        (STREAMING, "starting"),
+        (BATCH, "starting"),
     ):
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"

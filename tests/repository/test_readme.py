@@ -7,7 +7,11 @@ How the README is read:
     $ python producer.py           a command; what ran here before has ended by itself, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the line before has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
+    $ pkill -9 -f worker.py        signals this test's processes only; no other command may have "kill" in it
     Killed                         what a shell says of a process that kill -9 has ended
+
+A command that isn't Python must end by itself. No line is longer than 100 characters. In the end, nothing
+runs in terminals 2 to 4.
 
 A console block without a label is for setting up and shows no output. A block of Python is part of the file
 named, in bold, above it; the files in /tmp/naive are the reader's, and saved before the page is played.
@@ -78,6 +82,7 @@ class Terminal:
 
     def type(self, command):
         self.expect_end()
+        assert "kill" not in command, f"the README must write `pkill -SIGNAL -f NAME`{self}"
         self.command = command
         self.shown.append(f"$ {command}")
         real = command.replace(ADDRESS, f"localhost:{self.port}").replace(NAIVE, str(self.naive))

@@ -14,9 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import ROOT, SCRIPTS
+from support.processes import BATCH, ROOT, SCRIPTS, STREAMING, stop
 from support.waiting import wait_until
-from support.workload import stop
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -50,7 +49,7 @@ def copies(tmp_path):
 @pytest.fixture
 def once_worker(copies):
     """streaming_worker.py with the recipe "once"; its path."""
-    script = copies["streaming_worker"]
+    script = copies[STREAMING]
     edit(
         script,
         ("import os\n", "import json\nimport os\n"),
@@ -111,26 +110,26 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     for name, calls in (
         ("producer", ["KafkaAdminClient(", "KafkaProducer("]),
-        ("streaming_worker", ["KafkaConsumer("]),
-        ("batch_worker", ["KafkaConsumer("]),
+        (STREAMING, ["KafkaConsumer("]),
+        (BATCH, ["KafkaConsumer("]),
     ):
         edit(copies[name], ("\nTOPIC = ", f"\n{recipe('security')}TOPIC = "))
         for call in calls:
-            topic = r"\n +TOPIC," if name == "streaming_worker" else ""
+            topic = r"\n +TOPIC," if name == STREAMING else ""
             [head] = re.findall(re.escape(call) + topic, copies[name].read_text(encoding="utf-8"))
             edit(copies[name], (head, f"{head} **SECURITY,"))
     with broker:
-        without = start("batch_worker", broker.address)
+        without = start(BATCH, broker.address)
         assert start("producer", broker.address, folder=tmp_path).wait() == 0
-        streaming = start("streaming_worker", broker.address, folder=tmp_path)
+        streaming = start(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for("^finished", count=2)
         stop(streaming)
-        batch = start("batch_worker", broker.address, folder=tmp_path)
+        batch = start(BATCH, broker.address, folder=tmp_path)
         batch.wait_for("^finished")
         stop(batch)
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
-        wrong = start("streaming_worker", broker.address, folder=tmp_path)
+        wrong = start(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
             assert script.wait(40) == 1 and len(script.err) == 1
             assert "Unable to bootstrap" in script.err[0]
@@ -144,15 +143,11 @@ def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copi
     assert start("producer", cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
-    first = start(
-        "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first"
-    )
+    first = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first")
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
     stop(first)
     assert len(first.begun()) == 10
-    second = start(
-        "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="second"
-    )
+    second = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="second")
     second.wait_for("^already sent", count=10)
     stop(second)
     assert second.begun() == []
@@ -163,9 +158,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, onc
     command, first_line, dots, last_line = recipe("crash-loop", "text").splitlines()
     assert (command, dots) == ("$ python streaming_worker.py", "...")
     for _ in range(2):
-        worker = start(
-            "streaming_worker", cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic
-        )
+        worker = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic)
         assert worker.wait() == 1
         assert (worker.out, worker.err[-1]) == ([first_line], last_line)
     assert cluster.committed(topic, topic) == {}
@@ -190,7 +183,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
     cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
+    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
     worker.wait_for("^sending email to 'ada@example.com'")
     stop(worker)
     assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
@@ -211,7 +204,7 @@ def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
     sending = """    print(f"sending email to {signup['email']!r}")\n"""
     edit(retrying_worker, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
+    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
     assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
@@ -224,7 +217,7 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
-    worker = start("streaming_worker", cluster.address, folder=retrying_worker.parent, **settings)
+    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 

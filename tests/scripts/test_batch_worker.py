@@ -3,8 +3,8 @@
 import time
 from itertools import pairwise
 
-from support.processes import BATCH, GOODBYE
-from support.workload import NEVER, SENDING, stop
+from support.processes import BATCH, GOODBYE, SENDING, stop
+from support.workload import NEVER
 
 START = "starting batch consumer worker"
 

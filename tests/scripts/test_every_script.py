@@ -12,7 +12,7 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
-from support.processes import EMAILS, ROOT, SCRIPTS
+from support.processes import BATCH, EMAILS, ROOT, SCRIPTS, STREAMING
 from support.waiting import with_slack
 
 
@@ -41,9 +41,9 @@ WORKER = {**BOTH, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down":
     ("script_name", "values", "functions"),
     [
         ("producer", BOTH, ["main", "sleep"]),
-        ("streaming_worker", WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
+        (STREAMING, WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
         (
-            "batch_worker",
+            BATCH,
             {**WORKER, "BATCH_SECONDS": 5, "BUFFER_SIZE": 10_000},
             ["main", "sleep", "exit_gracefully", "process_messages", "Consumer"],
         ),
@@ -95,13 +95,13 @@ def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     cluster.topics.append("user_signups")
     assert start("producer", cluster.address).wait() == 0
 
-    streaming = start("streaming_worker", cluster.address)
+    streaming = start(STREAMING, cluster.address)
     streaming.wait_for("updating user user1@")
     streaming.signal(signal.SIGINT)
     assert streaming.wait() == 0
     assert (streaming.begun(), streaming.err) == (EMAILS[:2], [])
 
-    batch = start("batch_worker", cluster.address)
+    batch = start(BATCH, cluster.address)
     assert 4.5 < batch.wait_for("^processing") - batch.wait_for("^starting") < 8
     batch.wait_for("updating")
     batch.signal(signal.SIGINT)

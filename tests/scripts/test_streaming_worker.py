@@ -3,8 +3,7 @@
 import signal
 
 import pytest
-from support.processes import GOODBYE, STREAMING
-from support.workload import stop
+from support.processes import GOODBYE, STREAMING, stop
 
 START = "starting streaming consumer worker"
 

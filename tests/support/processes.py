@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import psutil
 from broker import suspend
 
-from support.waiting import wait_until
+from support.waiting import wait_until, with_slack
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = "producer", "streaming_worker", "batch_worker"
@@ -25,6 +26,8 @@ LINES = {  # how the lines begin that a worker prints after its first
 EMAILS = [f"user{number}@gmail.com" for number in range(10)]  # what the producer publishes
 PUBLISHED = [f"Published message to message broker. User email: {email}" for email in EMAILS]
 GOODBYE = "End of the program. I was killed gracefully"
+SENDING = "^sending email to"
+REDELIVERED = "will be delivered again"
 
 
 class Process:
@@ -196,3 +199,13 @@ def signal_until_exit(process, signals):
         assert sent < 5000, f"{process.name} does not exit"
         time.sleep(0.004)
     return sent
+
+
+def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
+    """Signal the worker, and check that it exits within so many seconds of finishing its work."""
+    signalled = time.monotonic()
+    worker.signal(signal_number)
+    assert worker.wait(60) == exit_code
+    took = time.monotonic() - max([signalled] + [at for at, line in worker.out_times if line != GOODBYE])
+    assert took < with_slack(seconds)
+    assert worker.out[-1] == GOODBYE if exit_code == 0 else REDELIVERED in worker.err[-1]

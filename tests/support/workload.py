@@ -1,22 +1,18 @@
 """A topic with its group of workers, and a record of what happened to the emails published to it."""
 
-import signal
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from kafka import KafkaProducer
 
-from support.processes import GOODBYE, Script
-from support.waiting import wait_until, with_slack
+from support.processes import Script
+from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
 SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
 BATCH_SETTINGS = "BATCH_SECONDS", "BUFFER_SIZE"
-SENDING = "^sending email to"
-REDELIVERED = "will be delivered again"
 
 
 class Workload:
@@ -114,16 +110,6 @@ class Workload:
         assert not self.lost(), f"lost: {self.lost()}"
         assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
         assert "Traceback" not in "".join(line for worker in self.workers for line in worker.err)
-
-
-def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
-    """Signal the worker, and check that it exits within so many seconds of finishing its work."""
-    signalled = time.monotonic()
-    worker.signal(signal_number)
-    assert worker.wait(60) == exit_code
-    took = time.monotonic() - max([signalled] + [at for at, line in worker.out_times if line != GOODBYE])
-    assert took < with_slack(seconds)
-    assert worker.out[-1] == GOODBYE if exit_code == 0 else REDELIVERED in worker.err[-1]
 
 
 def in_parallel(function, items):
