@@ -2,9 +2,7 @@
 
 import html
 import re
-import signal
 
-import psutil
 import pytest
 from support.processes import ROOT
 
@@ -25,12 +23,3 @@ def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program)
     pictured = [row.strip() for row in rows.values() if " | " in row and "..." not in row]
     printed = {line.strip() for line in program.out}
     assert len(pictured) > 15 and not set(pictured) - printed, "renew it: python tests/demo.py --picture"
-
-
-def test_ctrl_c_ends_the_demo_with_everything_that_it_started(start_program):
-    program = start_program("demo")
-    program.wait_for("sending email", seconds=60)
-    children = program.children()
-    program.signal(signal.SIGINT)
-    assert program.wait() == 130 and len(children) >= 2
-    assert not psutil.wait_procs(children, timeout=10)[1]

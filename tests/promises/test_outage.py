@@ -165,8 +165,7 @@ def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, f
 
 
 @pytest.mark.embedded_broker
-@pytest.mark.parametrize("kind", ["group", "topic"])
-@pytest.mark.parametrize("moment", ["from the start", "while at work"])
+@pytest.mark.parametrize(("kind", "moment"), [("group", "while at work"), ("topic", "from the start")])
 def test_a_worker_without_permission_ends_with_the_reason(worker_name, new_workload, kind, moment):
     workload = new_workload(WORK_SECONDS=0.3, BUFFER_SIZE=2)
     workload.publish(6)

@@ -1,5 +1,6 @@
 """A script starts: before its topic exists, long after the messages, without a broker, with a bad address."""
 
+import signal
 import socket
 import time
 from itertools import pairwise
@@ -69,14 +70,12 @@ def test_connecting_is_retried_every_second(script_name, start, silent_server):
     assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
 
 
-def test_ctrl_c_while_connecting_ends_a_script_within_a_second(
-    script_name, start, silent_server, stop_signal
-):
+def test_ctrl_c_while_connecting_ends_a_script_within_a_second(script_name, start, silent_server):
     script = start(script_name, address_of(silent_server))
     connection, _ = silent_server.accept()
     with connection:
-        script.signal(stop_signal)
-        assert script.wait(with_slack(1)) == -stop_signal
+        script.signal(signal.SIGINT)
+        assert script.wait(with_slack(1)) == -signal.SIGINT
         assert (script.out, script.err) == ([], [])
 
 
