@@ -23,8 +23,8 @@ def main():
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
-        hint = " Is the broker up?" if isinstance(error, KafkaTimeoutError) else ""
-        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}.{hint}", file=sys.stderr)
+        hint = " (Is the broker up?)" if isinstance(error, KafkaTimeoutError) else ""
+        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}{hint}", file=sys.stderr)
         os._exit(1)  # not sys.exit(): after a timeout, kafka-python would print a traceback at exit
 
 

@@ -12,10 +12,6 @@ def test_every_measurement_has_a_row(start_program):
     assert all(any(line.startswith(f" {row}") for line in program.out) for row in rows)
 
 
-def test_invalid_arguments_are_reported_without_a_traceback(start_program):
-    for arguments, problem in (
-        (["many"], "invalid scale value"),
-        (["--rounds", "0"], "invalid rounds value"),
-    ):
-        program = start_program("benchmark", *arguments)
-        assert program.wait() == 2 and problem in program.err[-1]
+def test_an_invalid_argument_is_reported_without_a_traceback(start_program):
+    program = start_program("benchmark", "--rounds", "0")
+    assert program.wait() == 2 and "invalid rounds value" in program.err[-1]

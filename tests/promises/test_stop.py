@@ -7,7 +7,7 @@ import pytest
 from support.processes import BATCH, GOODBYE, LINES, SENDING, STREAMING, signal_until_exit, stop
 from support.waiting import with_slack
 
-MOMENTS = 16
+MOMENTS = 12
 
 
 def check_handover(workload):
