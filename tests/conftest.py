@@ -63,8 +63,8 @@ def pytest_collection_modifyitems(items):
 
     On an external broker, skip those, and the tests marked `embedded_broker`.
     """
-    items.sort(key=lambda item: ("broker" not in item.fixturenames, -seconds_marked(item)))
-    breaking = [item for item in items if "broker" in item.fixturenames]
+    items.sort(key=lambda item: ("breakable_broker" not in item.fixturenames, -seconds_marked(item)))
+    breaking = [item for item in items if "breakable_broker" in item.fixturenames]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % 2 + 1}"))
     for item in items:
@@ -81,7 +81,7 @@ def broker_of_this_process():
 
 
 @pytest.fixture
-def broker(broker_of_this_process, cluster):
+def breakable_broker(broker_of_this_process, cluster):
     """A broker that the test may stop or freeze. Afterwards it serves again."""
     yield broker_of_this_process
     broker_of_this_process.come_back()
@@ -91,7 +91,7 @@ def broker(broker_of_this_process, cluster):
 @pytest.fixture
 def address(request):
     """The address of the test's broker, or else of the one that most tests share."""
-    if "broker" in request.fixturenames:
+    if "breakable_broker" in request.fixturenames:
         return request.getfixturevalue("broker_of_this_process").address
     return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 

@@ -20,8 +20,8 @@ STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the te
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    """The folder in which a broker that the test starts makes the folder for its data."""
+def temporary_folder(tmp_path, monkeypatch):
+    """The folder in which a broker that the test starts makes the folder for its temporary_folder."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
@@ -34,23 +34,25 @@ def port_9092():
 
 
 @pytest.fixture
-def start_broker(start_program, data):
-    """start_broker() runs tests/broker.py; its data is below the folder `data`."""
+def start_broker(start_program, temporary_folder):
+    """start_broker() runs tests/broker.py; its data is below temporary_folder."""
     yield lambda: start_program("broker")
     for process in psutil.process_iter(["cwd"]):  # a Kafka that a failed test has left
-        if Path(process.info["cwd"] or "/").is_relative_to(data):
+        if Path(process.info["cwd"] or "/").is_relative_to(temporary_folder):
             process.kill()
 
 
-def test_settings_that_kafka_rejects_are_reported_in_one_line(data):
+def test_settings_that_kafka_rejects_are_reported_in_one_line(temporary_folder):
     with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
         pass
     assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
-    assert [*data.iterdir()] == []
+    assert [*temporary_folder.iterdir()] == []
 
 
 @needs_9092
-def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_broker, start, data, port_9092):
+def test_it_serves_localhost_9092_until_repeated_signals_stop_it(
+    start_broker, start, temporary_folder, port_9092
+):
     program = start_broker()
     program.wait_for("serves", seconds=60)
     [java] = program.children()
@@ -58,26 +60,28 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_broker, s
         script = start(name, None)  # they look for it where it is if nothing else is said
         script.wait_for("Published|starting")
         script.kill()
-    assert [*data.iterdir()] != []
+    assert [*temporary_folder.iterdir()] != []
     signal_until_exit(program, [getattr(signal, name) for name in STOP_SIGNALS])
     assert program.wait() == 0
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
-    assert [*data.iterdir()] == []
+    assert [*temporary_folder.iterdir()] == []
 
 
 @needs_9092
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_broker, data, port_9092):
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(
+    start_broker, temporary_folder, port_9092
+):
     program = start_broker()
     wait_until(lambda: program.children(), what="it has started Java")
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
     assert (program.out[-1], program.err) == (STOPPED, [])
-    assert [*data.iterdir()] == []
+    assert [*temporary_folder.iterdir()] == []
 
 
 @needs_9092
-def test_a_port_in_use_is_reported_in_one_line(start_broker, data):
+def test_a_port_in_use_is_reported_in_one_line(start_broker, temporary_folder):
     with socket.socket() as mine:
         if is_free(9092):
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,12 +90,12 @@ def test_a_port_in_use_is_reported_in_one_line(start_broker, data):
         program = start_broker()
         assert program.wait() == 1
     assert program.err == ["Port 9092 is in use. Stop the program that listens there, then try again."]
-    assert [*data.iterdir()] == []
+    assert [*temporary_folder.iterdir()] == []
 
 
 @needs_9092
 def test_a_failed_download_is_announced_and_reported_in_one_line(
-    start_broker, data, port_9092, tmp_path_factory, monkeypatch
+    start_broker, temporary_folder, port_9092, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing was fetched into it yet
     with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
@@ -108,4 +112,4 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(
         "The first run needs network access."
     )
-    assert [*data.iterdir()] == []
+    assert [*temporary_folder.iterdir()] == []

@@ -14,7 +14,7 @@ from support.waiting import wait_until
 from support.workload import NEVER, in_parallel
 
 
-def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workload):
+def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker, new_workload):
     idle = {name: new_workload() for name in WORKERS}
     busy = {STREAMING: new_workload(WORK_SECONDS=0.2), BATCH: new_workload(WORK_SECONDS=1.5, BUFFER_SIZE=10)}
     for workloads, count in ((idle, 3), (busy, 20)):
@@ -24,11 +24,11 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workl
     for workload in idle.values():
         workload.wait_until_processed()
         workload.wait_until_committed()
-    broker.kill()
+    breakable_broker.kill()
     time.sleep(3)
-    with closing_connections(broker.port):
+    with closing_connections(breakable_broker.port):
         time.sleep(3)
-    broker.start()
+    breakable_broker.start()
     for workload in idle.values():
         workload.publish(3)
     for workloads, repeated in ((idle, (0, 0)), (busy, (1, 10))):
@@ -40,7 +40,9 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(broker, new_workl
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(broker, new_workload, fault):
+def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
+    breakable_broker, new_workload, fault
+):
     seconds = {"idle": 0.05, "retrying a commit": 1, "at work": 3}
     workloads = {
         (name, moment): new_workload(WORK_SECONDS=seconds[moment]) for moment in seconds for name in WORKERS
@@ -57,7 +59,7 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(brok
         if moment != "idle":
             workload.start(name)
     in_parallel(lambda workload: workload.workers[0].wait_for("^sending|^received"), list(workloads.values()))
-    getattr(broker, fault)()
+    getattr(breakable_broker, fault)()
 
     def end(case):
         (_, moment), [worker] = case, workloads[case].workers
@@ -66,7 +68,7 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(brok
         stop(worker, exit_code=0 if moment == "idle" else 1)
 
     in_parallel(end, list(workloads))
-    broker.come_back()
+    breakable_broker.come_back()
     for (name, moment), workload in workloads.items():
         if moment != "idle":
             workload.start(name, BATCH_SECONDS=0.5)
@@ -75,21 +77,23 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(brok
         workload.check(repeated=0 if moment == "idle" else 1 if name == STREAMING else 3)
 
 
-def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_35_s(broker, new_workload):
+def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_35_s(
+    breakable_broker, new_workload
+):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
     workload.publish(2)
     first = workload.start(BATCH)
     first.wait_for("^received")
     workload.start(BATCH)  # the first one has to hand over a partition, so its batch is due
     first.wait_for(SENDING)
-    broker.freeze()
+    breakable_broker.freeze()
     first.wait_for("^finished")
     time.sleep(0.5)  # by now it waits in the rebalance listener
     stop(first, exit_code=1, seconds=35)
 
 
 @pytest.mark.long(50)
-def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker, new_workload):
+def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(breakable_broker, new_workload):
     idle_workloads = [new_workload() for _ in WORKERS]
     workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
     idle = [workload.start(name) for name, workload in zip(WORKERS, idle_workloads, strict=True)]
@@ -101,8 +105,10 @@ def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker
         workload.publish(1)
     for worker in busy:
         worker.wait_for("^sending|^received")
-    broker.kill()
-    with closing_connections(broker.port):  # with refused connections poll() raises nothing, the easier case
+    breakable_broker.kill()
+    with closing_connections(
+        breakable_broker.port
+    ):  # with refused connections poll() raises nothing, the easier case
         for worker in busy:
             worker.wait_for_error("^Commit failed")
         lines = [len(worker.err) for worker in busy]
@@ -114,10 +120,10 @@ def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(broker
         assert max(now - then for now, then in zip(after, before, strict=True)) < 12 * 0.1
         for worker in idle:
             worker.wait_for_error(seconds=50)
-            assert f"Is {broker.address} up?" in worker.err[0]
+            assert f"Is {breakable_broker.address} up?" in worker.err[0]
             stop(worker, seconds=1.5)
         for worker in busy:
-            assert all(f"Is {broker.address} up?" in line for line in worker.err)
+            assert all(f"Is {breakable_broker.address} up?" in line for line in worker.err)
             stop(worker, exit_code=1)
 
 
@@ -136,7 +142,7 @@ def wait_for_new_log(workload):
 
 
 @pytest.mark.parametrize("fault", ["topic deleted", "data lost"])
-def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, fault):
+def test_workers_go_on_when_their_topic_is_created_again(new_workload, breakable_broker, fault):
     workloads = [new_workload() for _ in WORKERS]
     topics = {workload.topic for workload in workloads}
     for name, workload in zip(WORKERS, workloads, strict=True):
@@ -150,9 +156,9 @@ def test_workers_go_on_when_their_topic_is_created_again(new_workload, broker, f
             admin.delete_topics(list(topics))
             wait_until(lambda: not topics & set(admin.list_topics()), what="the topics are deleted")
     else:
-        broker.kill()
-        shutil.rmtree(broker.data)
-        broker.start()
+        breakable_broker.kill()
+        shutil.rmtree(breakable_broker.data)
+        breakable_broker.start()
     for workload in workloads:
         workload.cluster.create_topic(workload.topic)
     for workload in workloads:

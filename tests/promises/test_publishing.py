@@ -9,21 +9,23 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType
 from support.cluster import Cluster
 from support.network import closing_connections
-from support.processes import EMAILS, PUBLISHED
+from support.processes import EMAILS, PRODUCER_LINES
 from support.waiting import with_slack
 
 
-def test_a_message_is_reported_only_once_it_is_acknowledged(start, broker, cluster, unused_topic_name):
-    producer = start("producer", broker.address, TOPIC=unused_topic_name)
+def test_a_message_is_reported_only_once_it_is_acknowledged(
+    start, breakable_broker, cluster, unused_topic_name
+):
+    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
-    broker.freeze()
+    breakable_broker.freeze()
     time.sleep(0.5)  # for what is in flight
     reported = producer.out
     time.sleep(1.5)  # enough for all ten if the producer did not wait for the broker
     assert producer.out == reported and len(reported) < 10
-    broker.thaw()
+    breakable_broker.thaw()
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == (PUBLISHED, [])
+    assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
 
 
@@ -32,19 +34,19 @@ def test_what_was_reported_before_a_signal_is_stored(start, cluster, unused_topi
     producer.wait_for("Published", count=3)
     producer.signal(stop_signal)
     assert producer.wait() == -stop_signal
-    assert producer.out == PUBLISHED[: len(producer.out)] and producer.err == []
+    assert producer.out == PRODUCER_LINES[: len(producer.out)] and producer.err == []
     assert EMAILS[: len(producer.out)] == cluster.stored_values(unused_topic_name)[: len(producer.out)]
 
 
-def test_a_broker_restart_costs_no_message(start, broker, cluster, unused_topic_name):
-    producer = start("producer", broker.address, TOPIC=unused_topic_name)
+def test_a_broker_restart_costs_no_message(start, breakable_broker, cluster, unused_topic_name):
+    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
-    broker.kill()
-    with closing_connections(broker.port):
+    breakable_broker.kill()
+    with closing_connections(breakable_broker.port):
         time.sleep(3)
-    broker.start()
+    breakable_broker.start()
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == (PUBLISHED, [])
+    assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
 
 
@@ -72,16 +74,16 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
 
 
 @pytest.mark.long(40)
-def test_a_message_not_stored_within_30_s_is_an_error(start, broker, cluster, unused_topic_name):
-    producer = start("producer", broker.address, TOPIC=unused_topic_name)
+def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, cluster, unused_topic_name):
+    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
-    broker.freeze()
+    breakable_broker.freeze()
     assert producer.wait(with_slack(35)) == 1
     [line] = producer.err
-    assert broker.address in line and 3 <= len(producer.out) < 10
-    broker.thaw()
+    assert breakable_broker.address in line and 3 <= len(producer.out) < 10
+    breakable_broker.thaw()
     found = cluster.stored_values(unused_topic_name)
-    assert producer.out == PUBLISHED[: len(producer.out)]
+    assert producer.out == PRODUCER_LINES[: len(producer.out)]
     assert found in (EMAILS[: len(producer.out)], EMAILS[: len(producer.out) + 1])  # one was in flight
 
 

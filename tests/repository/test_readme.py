@@ -256,10 +256,14 @@ def test_links_lead_somewhere():
             assert (ROOT / link).exists(), link
 
 
-def test_no_transcript_is_wider_than_100_columns():
+def test_each_transcript_has_its_terminal_and_is_at_most_100_columns_wide():
     for above, lines, number in blocks("console"):
         if above.startswith("**Terminal"):
             assert all(len(line) <= 100 for line in lines), f"README.md, line {number}"
+        else:
+            assert not any(line.startswith("$ ") for line in lines), (
+                f"README.md, line {number}: which terminal?"
+            )
 
 
 @pytest.mark.long(150)

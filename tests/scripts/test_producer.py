@@ -1,13 +1,13 @@
 """The producer in normal operation."""
 
 from kafka import KafkaAdminClient
-from support.processes import EMAILS, PUBLISHED
+from support.processes import EMAILS, PRODUCER_LINES
 
 
 def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
     producer = start("producer", cluster.address, TOPIC=unused_topic_name)
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == (PUBLISHED, [])
+    assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
     with KafkaAdminClient(**cluster.settings) as admin:
         [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
@@ -18,7 +18,7 @@ def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
     producer = start("producer", cluster.address, TOPIC=topic)
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *PUBLISHED], [])
+    assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *PRODUCER_LINES], [])
     assert cluster.stored_values(topic) == ["earlier@gmail.com", *EMAILS]
 
 

@@ -24,7 +24,7 @@ LINES = {  # how the lines begin that a worker prints after its first
     BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
 }
 EMAILS = [f"user{number}@gmail.com" for number in range(10)]  # what the producer publishes
-PUBLISHED = [f"Published message to message broker. User email: {email}" for email in EMAILS]
+PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in EMAILS]
 GOODBYE = "End of the program. I was killed gracefully"
 SENDING = "^sending email to"
 REDELIVERED = "will be delivered again"
