@@ -21,7 +21,7 @@ STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the te
 
 @pytest.fixture
 def temporary_folder(tmp_path, monkeypatch):
-    """The folder in which a broker that the test starts makes the folder for its temporary_folder."""
+    """The folder in which a broker that the test starts makes the folder for its data."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path

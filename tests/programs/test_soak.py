@@ -25,7 +25,7 @@ def test_nothing_is_lost(start_program):
 
 def test_workers_that_never_commit_are_a_failure(start_program):
     options = ["--worker", "streaming", "--fault", "worker stopped", "--never-commit"]
-    program = start_program("soak", "3", *options)
+    program = start_program("soak", "8", *options)
     assert program.wait(100) == 1
     errors = "\n".join(program.err)
     assert re.search(r"^streaming worker: \d+ messages are not committed", errors, re.M)

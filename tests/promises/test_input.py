@@ -22,8 +22,8 @@ VALID = [
     "first@gmail.com",
     "jürgen@gmail.com",
     "o'neill@gmail.com",
-    "ü" * 244 + "@gmail.com",
-]  # 254 characters
+    "ü" * 244 + "@gmail.com",  # 254 characters
+]
 VALID += [f"user{i}@gmail.com" for i in range(len(INVALID) - len(VALID))]
 
 
