@@ -327,7 +327,7 @@ def main():
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    with ending_cleanly("benchmark"):
+    with ending_cleanly("Stopped; nothing that the benchmark started is still running."):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker, progress:
             benchmark = Benchmark(broker.address, asked.scale, asked.rounds, progress)

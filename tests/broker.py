@@ -251,14 +251,14 @@ def stop_once(signum, frame):
 
 
 @contextlib.contextmanager
-def ending_cleanly(what):
-    """End a program with exit code 130 after a signal, with the message and code 1 after a BrokerError."""
+def ending_cleanly(goodbye, exit_code=130):
+    """End a program: with this line and code after a signal, with its message and 1 after a BrokerError."""
     on_stop_signals(stop_once)
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nStopped; nothing that the {what} started is still running.", flush=True)
-        os._exit(130)  # exit now: don't wait for what a producer still tries to deliver
+        print(f"\n{goodbye}", flush=True)
+        os._exit(exit_code)  # exit now: don't wait for what a producer still tries to deliver
     except BrokerError as error:
         sys.exit(str(error))
     finally:
@@ -266,19 +266,12 @@ def ending_cleanly(what):
 
 
 def main():
-    on_stop_signals(stop_once)
-    try:
+    with ending_cleanly("stopped; the data is removed", exit_code=0):
         print("starting Apache Kafka", flush=True)
         with Broker(port=9092, host="localhost") as broker:
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)
             code = broker.process.wait()
             raise BrokerError(f"Kafka exited unexpectedly with exit code {code}: {broker.last_words()}")
-    except KeyboardInterrupt:
-        print("\nstopped; the data is removed", flush=True)
-    except BrokerError as error:
-        sys.exit(str(error))
-    finally:
-        on_stop_signals(signal.SIG_IGN)  # a late signal would kill the interpreter while it exits
 
 
 if __name__ == "__main__":

@@ -138,9 +138,9 @@ def start_program(processes):
 
 
 @pytest.fixture
-def new_workload(cluster, processes):
+def new_workload(cluster, start):
     """new_workload(**settings) creates a Workload, whose workers are killed when the test ends."""
-    return functools.partial(Workload, cluster, processes=processes)
+    return functools.partial(Workload, cluster, start_script=start)
 
 
 @pytest.fixture

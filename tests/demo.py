@@ -165,7 +165,7 @@ def main():
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ending_cleanly("demo"))
+        stack.enter_context(ending_cleanly("Stopped; nothing that the demo started is still running."))
         try:
             if address := EXTERNAL_BROKER:
                 print(f"looking at the broker at {address}", flush=True)

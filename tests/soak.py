@@ -53,12 +53,7 @@ class Fleet(Workload):
     """The workers of one kind, and what is published for them."""
 
     def __init__(self, name, cluster, settings):
-        settings = {
-            "WORK_SECONDS": WORK_SECONDS[name],
-            "session_timeout_ms": SESSION_SECONDS * 1000,
-            **settings,
-        }
-        super().__init__(cluster, PARTITIONS, **settings)
+        super().__init__(cluster, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings)
         self.name = name
         self.running, self.frozen = [], {}
         self.ends = Counter()
@@ -317,7 +312,7 @@ def main():
     names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
     settings = {"never_commit": True} if asked.never_commit else {}
     faults = [asked.fault] if asked.fault else FAULTS
-    with ending_cleanly("soak"):
+    with ending_cleanly("Stopped; nothing that the soak started is still running."):
         verdicts = Soak(asked.seconds, asked.seed, names, faults, settings).run()
     table = Table("", *(fleet.name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):

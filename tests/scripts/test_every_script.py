@@ -92,7 +92,7 @@ def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start
 @pytest.mark.embedded_broker
 @pytest.mark.long(20)
 def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
-    cluster.topics.append("user_signups")
+    cluster.topics.add("user_signups")
     assert start("producer", cluster.address).wait() == 0
 
     streaming = start(STREAMING, cluster.address)

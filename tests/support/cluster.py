@@ -17,17 +17,18 @@ class Cluster:
     def __init__(self, address):
         self.address = address
         self.settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
-        self.topics = []
+        self.topics = set()
 
     def new_name(self):
         """Return a name that no topic and no group has. A topic of that name goes with delete_topics()."""
-        self.topics.append(f"tutorial-test-{uuid.uuid4().hex[:12]}")
-        return self.topics[-1]
+        name = f"tutorial-test-{uuid.uuid4().hex[:12]}"
+        self.topics.add(name)
+        return name
 
     def create_topic(self, name=None, partitions=1):
         """Create a topic, which delete_topics() deletes; return its name."""
         name = name or self.new_name()
-        self.topics.append(name)
+        self.topics.add(name)
         with KafkaAdminClient(**self.settings) as admin:
             topic = {name: {"num_partitions": partitions, "replication_factor": 1}}
             admin.create_topics(topic, wait_for_metadata=True)
@@ -36,7 +37,7 @@ class Cluster:
     def delete_topics(self):
         """Delete every topic made by create_topic() or named in self.topics."""
         with KafkaAdminClient(**self.settings) as admin:
-            for topic in set(self.topics):
+            for topic in self.topics:
                 with suppress(UnknownTopicOrPartitionError):
                     admin.delete_topics([topic])
 

@@ -21,25 +21,24 @@ class Workload:
     settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
     published: the emails that the broker has acknowledged, each a different one.
     workers: all that were started, also those that have ended.
-    processes: a list to which they are added, too.
+    start_script: starts a worker; called as Script is.
     """
 
-    def __init__(self, cluster, partitions=1, topic_exists=True, processes=None, **settings):
+    def __init__(self, cluster, partitions=1, topic_exists=True, start_script=Script, **settings):
         self.cluster = cluster
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
         names = {"TOPIC": self.topic, "GROUP_ID": self.topic}
         self.settings = {**names, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
         self.published, self.workers = [], []
-        self.processes = [] if processes is None else processes
+        self.start_script = start_script
 
     def start(self, name, **settings):
         """Start a worker: streaming_worker, which ignores what is for batches, or batch_worker."""
         settings = {**self.settings, **settings}
         if name == "streaming_worker":
             settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
-        self.workers.append(Script(name, self.cluster.address, **settings))
-        self.processes.append(self.workers[-1])
+        self.workers.append(self.start_script(name, self.cluster.address, **settings))
         return self.workers[-1]
 
     def end(self):
