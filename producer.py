@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from time import sleep
+from time import monotonic, sleep
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
@@ -46,8 +46,10 @@ def publish_signups():
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        # send() only queues the message, get() waits until it is stored. After a timeout, it may still be.
-        producer.send(TOPIC, email.encode()).get(timeout=30)
+        deadline = monotonic() + 30  # for send() and get() together
+        future = producer.send(TOPIC, email.encode())  # only queues the message
+        # Wait until the message is stored. If this times out, it may be stored all the same.
+        future.get(timeout=round(deadline - monotonic()))
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
     producer.close()

@@ -11,7 +11,8 @@ are repeats of messages that had been committed: these come from an outdated off
 
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
 explain (two for each fault with the streaming worker, a batch with the batch worker); a worker ended by
-itself, printed a traceback, or did not exit with 0 when stopped (0 or 1 while the broker was unavailable).
+itself (unless it found no broker for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1
+while the broker was unavailable).
 Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
 
@@ -111,10 +112,19 @@ class Fleet(Workload):
         for worker in list(self.running):
             if worker.popen.poll() is not None:
                 self.running.remove(worker)
-                self.ends["exited unexpectedly"] += 1
-                self.trouble.append(f"exited unexpectedly\n{worker}")
+                if self.gave_up_connecting(worker):
+                    self.ends["gave up connecting: exit 1"] += 1
+                else:
+                    self.ends["exited unexpectedly"] += 1
+                    self.trouble.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
             self.start_worker()
+
+    def gave_up_connecting(self, worker):
+        """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
+        worker.wait()
+        outages = [fault.at for fault in self.faults if fault.what.startswith("broker")]
+        return "Unable to bootstrap" in "".join(worker.err) and max(outages, default=0) > worker.started - 30
 
     def left(self):
         """Return how much is not processed or not committed; not 0 if the broker does not answer."""
@@ -233,6 +243,7 @@ class Soak:
     def strike_broker(self, fault):
         """Take the broker away for some seconds. In half of the cases, stop a worker of a fleet meanwhile."""
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
+        end = time.monotonic() + self.chance.uniform(1, SESSION_SECONDS + 3)
         for fleet in self.fleets:
             fleet.note(fault)
         for fleet in self.fleets:
@@ -241,7 +252,7 @@ class Soak:
                 worker = self.chance.choice(ready)
                 fleet.note("worker stopped, broker away", worker)
                 fleet.stop_worker(worker, "away")
-        self.wait(self.chance.uniform(1, SESSION_SECONDS + 3), fault)
+        self.wait(end - time.monotonic(), fault)
         self.broker.come_back()
         self.wait(2, "broker is back")  # clients retry every second, so that all are connected again
 
