@@ -78,9 +78,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
             reconnect_backoff_max_ms=1000,  # wait at most a second between connection attempts
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
+            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
-            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
         self.check_at = monotonic() + 20  # see check_membership()
@@ -139,7 +139,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # eviction after 5 minutes, or after 10 s in a rebalance
+        self.batch_is_done.wait()  # a batch may take 5 minutes, or 10 s during a rebalance
         self.batch_is_done.clear()
 
     # kafka-python calls these on its IO thread, only while the child waits in poll() or close(). That thread

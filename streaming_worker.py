@@ -31,9 +31,9 @@ def main():
             bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
             reconnect_backoff_max_ms=1000,  # wait at most a second between connection attempts
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
+            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
-            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
             enable_auto_commit=False,  # commit when the work is done, not by a timer
             max_poll_records=1,  # keep this at 1: commit() commits all that poll() has returned
         )

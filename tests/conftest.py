@@ -59,14 +59,19 @@ def seconds_marked(item):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Start the tests that take long first: two processes share those that stop or freeze a broker.
+    """Start the tests that take long first, those that stop or freeze a broker as three groups.
 
     On an external broker, skip those, and the tests marked `embedded_broker`.
     """
-    items.sort(key=lambda item: ("breakable_broker" not in item.fixturenames, -seconds_marked(item)))
+    items.sort(key=seconds_marked, reverse=True)
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
+    others = [item for item in items if item not in breaking]
     for number, item in enumerate(breaking):
-        item.add_marker(pytest.mark.xdist_group(f"broker {number % 2 + 1}"))
+        item.add_marker(pytest.mark.xdist_group(f"broker {number % 3 + 1}"))
+    # Each process of pytest-xdist gets a group or a test, then a second one, which waits for the first.
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    long, rest = others[: processes - 3], others[processes - 3 :]
+    items[:] = breaking + long + rest[-processes:] + rest[:-processes]
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("embedded_broker")):
             item.add_marker(

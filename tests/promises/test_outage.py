@@ -14,6 +14,7 @@ from support.waiting import wait_until
 from support.workload import NEVER, in_parallel
 
 
+@pytest.mark.long(40)
 def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker, new_workload):
     idle = {name: new_workload() for name in WORKERS}
     busy = {STREAMING: new_workload(WORK_SECONDS=0.2), BATCH: new_workload(WORK_SECONDS=1.5, BUFFER_SIZE=10)}
@@ -39,6 +40,7 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
             workload.check(allowed)
 
 
+@pytest.mark.long(50)
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
     breakable_broker, new_workload, fault
@@ -77,6 +79,7 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
         workload.check(repeated=0 if moment == "idle" else 1 if name == STREAMING else 3)
 
 
+@pytest.mark.long(40)
 def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_35_s(
     breakable_broker, new_workload
 ):
@@ -92,7 +95,7 @@ def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_3
     stop(first, exit_code=1, seconds=35)
 
 
-@pytest.mark.long(50)
+@pytest.mark.long(60)
 def test_a_long_outage_is_reported_now_and_then_and_costs_little_cpu_time(breakable_broker, new_workload):
     idle_workloads = [new_workload() for _ in WORKERS]
     workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]

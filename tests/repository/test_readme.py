@@ -59,10 +59,9 @@ def code_blocks():
     """[(file named above it, lines, line number)] of all blocks of Python that are part of a file."""
     found = []
     for above, lines, number in blocks("python"):
-        if not above.startswith("<!-- recipe"):
-            names = re.findall(r"\*\*([\w/]+\.py)\*\*", above)
-            assert names, f"README.md, line {number}: name its file in bold above the block, or mark a recipe"
-            found.append((names[-1], lines, number))
+        names = re.findall(r"\*\*([\w/]+\.py)\*\*", above)
+        assert names, f"README.md, line {number}: name its file in bold above the block, or mark a recipe"
+        found.append((names[-1], lines, number))
     return found
 
 
