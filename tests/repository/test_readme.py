@@ -2,15 +2,14 @@
 
 How the README is read:
 
-    **Terminal 2**                 whose block follows; blocks run in the order of the page
-    **Terminal 2 and Terminal 4**  the block is played in both
-    $ python producer.py           a command; what ran here before has ended by itself, with exit code 0
+    **Terminal 2: worker**         whose block follows; blocks run in the order of the page
+    **Terminal 2 and Terminal 4: workers**    the block is played in both
+    $ python producer.py           a command; what ran here before has ended: with exit code 0, or killed
     $ sleep 1; sleep 2             two commands
     ^C^Cfinished                   Ctrl+C twice, once the line before has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     sending email to user…@        "…" stands for any text
     $ pkill -9 -f worker.py        signals this test's processes only; no other command may have "kill" in it
-    Killed                         what a shell says of a process that kill -9 has ended
 
 A command that isn't Python must end by itself. No line is longer than 100 characters. In the end, nothing
 runs in terminals 2 to 4.
@@ -42,6 +41,7 @@ BROKER = "python tests/broker.py"
 ADDRESS = "localhost:9092"
 NAIVE = "/tmp/naive"
 NOTHING = "(no line came)"
+KILLED = set()  # the processes that "pkill -9" has ended
 QUIET_SECONDS = 4  # after that a worker, or a reader, assumes that nothing more is coming
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 
@@ -122,9 +122,11 @@ class Terminal:
         self.shown.append(line)
         return line
 
-    def expect_end(self, code=0):
+    def expect_end(self):
+        """Check that the command shows no more and ends, with exit code 0 unless the README has killed it."""
         if self.process:
             assert self.next_line() is None, f"more than the README shows{self}"
+            code = -signal.SIGKILL if self.process.pid in KILLED else 0
             ended_with, self.process = self.process.wait(10), None
             assert ended_with == code, f"exit code {ended_with}{self}"
 
@@ -166,8 +168,6 @@ class Terminal:
                 )
             elif text.startswith("$ "):
                 self.type(text[2:])
-            elif text == "Killed":
-                self.expect_end(-signal.SIGKILL)
             elif text == "..." and following.startswith("^C"):
                 assert self.wait_until_quiet(), f"the README shows more output here{self}"
             elif text == "...":
@@ -218,7 +218,8 @@ def pkill(number, pattern, port):
                 and process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{port}"
             ):
                 process.send_signal(number)
-                hit.append(process)
+                hit.append(process.pid)
+    KILLED.update(hit if number == signal.SIGKILL else [])
     assert hit, f"nothing runs that {pattern} matches"
 
 
@@ -255,8 +256,13 @@ def test_links_lead_somewhere():
     links = re.findall(r"\]\(([^)\s]+)\)", text)
     assert len(links) > 5
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
+        file, _, line = link.partition("#")
+        if not file:
+            assert line in anchors, link
+        elif line:  # [`name()`](script.py#L9): there the function begins
+            [name] = re.findall(rf"\[`(\w+)\(\)`\]\({re.escape(link)}\)", text)
+            code = (ROOT / file).read_text(encoding="utf-8").splitlines()
+            assert f"def {name}(" in code[int(line.removeprefix("L")) - 1], link
         elif not link.startswith("https://"):
             assert (ROOT / link).exists(), link
 
