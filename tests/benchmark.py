@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from support.cluster import Cluster
-from support.processes import Script
+from support.processes import BATCH, STREAMING, Script
 from support.waiting import wait_until
 
 
@@ -151,7 +151,7 @@ class Benchmark:
         topic, count = self.topic(waiting), int(waiting * 0.9)
         ours, bare = self.measure(
             "batch worker, messages a second",
-            worker=lambda: self.worker("batch_worker", topic).rate("received", "updating", count),
+            worker=lambda: self.worker(BATCH, topic).rate("received", "updating", count),
             bare=lambda: self.bare(topic, COUNT=count).rate("read", "read", count),
         )
         self.row(
@@ -166,7 +166,7 @@ class Benchmark:
         self.bare(topic, **settings).rate("read", "read", count)  # a new broker's first commits are slower
         ours, bare = self.measure(
             "streaming worker, messages a second",
-            worker=lambda: self.worker("streaming_worker", topic).rate("sending", "finished", count),
+            worker=lambda: self.worker(STREAMING, topic).rate("sending", "finished", count),
             bare=lambda: self.bare(topic, **settings).rate("read", "read", count),
         )
         what = "streaming / bare loop with its commits, messages/s"
@@ -194,7 +194,7 @@ class Benchmark:
 
         ours, bare = self.measure(
             "from acknowledgement to first line, 99th percentile of milliseconds",
-            worker=lambda: measured(lambda topic: self.worker("streaming_worker", topic), "sending"),
+            worker=lambda: measured(lambda topic: self.worker(STREAMING, topic), "sending"),
             bare=lambda: measured(self.bare, "read"),
         )
         self.row("latency - bare loop's, ms", ours, bare, median(ours) - median(bare), at_most=2)
@@ -210,8 +210,8 @@ class Benchmark:
         topic = self.topic(1)
         streaming, batch = self.measure(
             "seconds from SIGTERM to exit when idle",
-            streaming=lambda: measured(self.worker("streaming_worker", topic)),
-            batch=lambda: measured(self.worker("batch_worker", topic, BATCH_SECONDS=0.2)),
+            streaming=lambda: measured(self.worker(STREAMING, topic)),
+            batch=lambda: measured(self.worker(BATCH, topic, BATCH_SECONDS=0.2)),
         )
         self.row("idle exit, s: streaming", streaming, [], median(streaming), at_most=0.6)
         self.row("idle exit, s: batch", batch, [], median(batch), at_most=0.6)
@@ -230,8 +230,8 @@ class Benchmark:
 
         streaming, batch = self.measure(
             "CPU percent of an idle worker",
-            streaming=lambda: measured("streaming_worker"),
-            batch=lambda: measured("batch_worker"),
+            streaming=lambda: measured(STREAMING),
+            batch=lambda: measured(BATCH),
         )
         self.row("idle CPU, percent: streaming", streaming, [], median(streaming), at_most=1)
         self.row("idle CPU, percent: batch", batch, [], median(batch), at_most=1)
@@ -243,7 +243,7 @@ class Benchmark:
         small = self.topic(few)
 
         def peak(topic, count):
-            run, sizes = self.worker("batch_worker", topic), []
+            run, sizes = self.worker(BATCH, topic), []
             process = psutil.Process(run.pid)
 
             def is_done():
@@ -266,7 +266,7 @@ class Benchmark:
         def measured(workers):
             topic = self.topic(4000, partitions=4)
             settings = {"GROUP_ID": topic, "WORK_SECONDS": 0.005}
-            runs = [self.worker("streaming_worker", topic, **settings) for _ in range(workers)]
+            runs = [self.worker(STREAMING, topic, **settings) for _ in range(workers)]
             for run in runs:
                 run.when("sending")
             counts = []

@@ -26,17 +26,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from support.cluster import Cluster
-from support.processes import GOODBYE, Script
+from support.processes import BATCH, GOODBYE, PRODUCER, STREAMING, Script
 from support.waiting import wait_until
 
 TOPIC = "user_signups"
 GROUP_ID = "group1"
 PICTURE = Path(__file__).with_name("demo.svg")
-PICTURED = {"producer": "09", "streaming_worker": "034"}  # the users whose lines the picture shows
+PICTURED = {PRODUCER: "09", STREAMING: "034"}  # the users whose lines the picture shows
 TERMINALS = {  # script: its label and color
-    "producer": ("1 producer  | ", "cyan"),
-    "streaming_worker": ("2 streaming | ", "green"),
-    "batch_worker": ("3 batch     | ", "yellow"),
+    PRODUCER: ("1 producer  | ", "cyan"),
+    STREAMING: ("2 streaming | ", "green"),
+    BATCH: ("3 batch     | ", "yellow"),
 }
 
 
@@ -67,7 +67,7 @@ class Demo:
     def start(self, name):
         self.show(name, f"$ python {name}.py")
         script = Script(name, self.address, on_line=lambda line: self.show(name, line))
-        (self.producers if name == "producer" else self.workers).append(script)
+        (self.producers if name == PRODUCER else self.workers).append(script)
         return script
 
     def press_ctrl_c(self, script):
@@ -80,12 +80,12 @@ class Demo:
             "Ten sign-ups, and a worker that processes each as it arrives. Ctrl+C comes after the email to "
             "user3, before the status: watch the worker finish user3, and the next one go on with user4."
         )
-        self.start("producer").wait()
-        worker = self.start("streaming_worker")
+        self.start(PRODUCER).wait()
+        worker = self.start(STREAMING)
         worker.wait_for("^sending", 4)
         time.sleep(0.2)
         self.press_ctrl_c(worker)
-        worker = self.start("streaming_worker")
+        worker = self.start(STREAMING)
         worker.wait_for("^finished", 6)
         self.press_ctrl_c(worker)
 
@@ -94,14 +94,14 @@ class Demo:
             "Now in batches: this worker collects sign-ups in a buffer and processes them together every "
             "five seconds. Watch the first ten wait, then go as a batch."
         )
-        worker = self.start("batch_worker")
+        worker = self.start(BATCH)
         worker.wait_for("^starting")
-        self.start("producer")
+        self.start(PRODUCER)
         wait_until(lambda: len(worker.finished()) >= 10, what="a first batch of ten is processed")
         self.say(
             "Ten more. Ctrl+C comes while they are in the buffer: watch them being processed before the end."
         )
-        self.start("producer").wait()
+        self.start(PRODUCER).wait()
         wait_until(lambda: worker.received() >= 20, what="ten more sign-ups are in the buffer")
         self.press_ctrl_c(worker)
 

@@ -190,7 +190,7 @@ class Fleet(Workload):
         }
 
 
-def traffic(fleets, address, is_over):
+def publish(fleets, address, is_over):
     """Publish to every fleet until is_over is set; return when the broker has stored everything."""
     producer = KafkaProducer(bootstrap_servers=address, reconnect_backoff_max_ms=500)
     try:
@@ -286,7 +286,7 @@ class Soak:
             cluster = Cluster(self.broker.address)
             self.fleets = [Fleet(name, cluster, self.settings) for name in self.names]
             is_over = threading.Event()
-            self.publisher = pool.submit(traffic, self.fleets, self.broker.address, is_over)
+            self.publisher = pool.submit(publish, self.fleets, self.broker.address, is_over)
             try:
                 with self.progress:
                     self.strike()

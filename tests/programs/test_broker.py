@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from broker import Broker, BrokerError, is_free
-from support.processes import signal_until_exit
+from support.processes import SCRIPTS, signal_until_exit
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.embedded_broker
@@ -56,7 +56,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(
     program = start_broker()
     program.wait_for("serves", seconds=60)
     [java] = program.children()
-    for name in ("producer", "streaming_worker", "batch_worker"):
+    for name in SCRIPTS:
         script = start(name, None)  # they look for it where it is if nothing else is said
         script.wait_for("Published|starting")
         script.kill()

@@ -1,7 +1,6 @@
 """Messages that are not email addresses, and messages that other clients compress or abort."""
 
 from confluent_kafka import Producer
-from support.processes import stop
 
 INVALID = [
     b"\xff\xfe@gmail.com",
@@ -33,10 +32,7 @@ def test_invalid_messages_are_reported_skipped_and_committed(worker_name, new_wo
     workload.cluster.publish(workload.topic, values)
     workload.published = VALID
     worker = workload.start(worker_name)
-    workload.wait_until_processed()
-    workload.wait_until_committed()
-    stop(worker)
-    workload.check()
+    workload.finish()
     assert len(worker.err) == len(INVALID) and worker.begun() == VALID
     for number, line in enumerate(worker.err):
         assert f"{workload.topic}, partition 0, offset {2 * number + 1}" in line
@@ -56,10 +52,7 @@ def test_messages_compressed_by_another_client_are_processed_like_any_others(wor
         workload.published += emails
     workload.publish(1)
     worker = workload.start(worker_name)
-    workload.wait_until_processed()
-    workload.wait_until_committed()
-    stop(worker)
-    workload.check()
+    workload.finish()
     assert worker.begun() == workload.published and worker.err == []
 
 
@@ -75,6 +68,5 @@ def test_messages_of_an_aborted_transaction_are_never_processed(worker_name, new
     workload.publish(1)
     workload.published = ["committed@gmail.com", *workload.published]
     worker = workload.start(worker_name)
-    workload.wait_until_processed()
-    stop(worker)
+    workload.finish()
     assert worker.begun() == workload.published

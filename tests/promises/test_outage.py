@@ -23,8 +23,7 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
             workload.publish(count)
             workload.start(name).wait_for(SENDING)
     for workload in idle.values():
-        workload.wait_until_processed()
-        workload.wait_until_committed()
+        workload.wait_until_done()
     breakable_broker.kill()
     time.sleep(3)
     with closing_connections(breakable_broker.port):
@@ -34,10 +33,7 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
         workload.publish(3)
     for workloads, repeated in ((idle, (0, 0)), (busy, (1, 10))):
         for workload, allowed in zip(workloads.values(), repeated, strict=True):
-            workload.wait_until_processed(60)
-            workload.wait_until_committed()
-            stop(workload.workers[0])
-            workload.check(allowed)
+            workload.finish(allowed, seconds=60)
 
 
 @pytest.mark.long(50)
@@ -55,8 +51,7 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
     for (name, moment), workload in workloads.items():
         if moment == "idle":
             workload.start(name)
-            workload.wait_until_processed()
-            workload.wait_until_committed()
+            workload.wait_until_done()
     for (name, moment), workload in workloads.items():
         if moment != "idle":
             workload.start(name)

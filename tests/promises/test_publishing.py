@@ -9,14 +9,14 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType
 from support.cluster import Cluster
 from support.network import closing_connections
-from support.processes import EMAILS, PRODUCER_LINES
+from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
 from support.waiting import wait_until, with_slack
 
 
 def test_a_message_is_reported_only_once_it_is_acknowledged(
     start, breakable_broker, cluster, unused_topic_name
 ):
-    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     breakable_broker.freeze()
     time.sleep(0.5)  # for what is in flight
@@ -30,7 +30,7 @@ def test_a_message_is_reported_only_once_it_is_acknowledged(
 
 
 def test_what_was_reported_before_a_signal_is_stored(start, cluster, unused_topic_name, stop_signal):
-    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     producer.signal(stop_signal)
     assert producer.wait() == -stop_signal
@@ -39,7 +39,7 @@ def test_what_was_reported_before_a_signal_is_stored(start, cluster, unused_topi
 
 
 def test_a_broker_restart_costs_no_message(start, breakable_broker, cluster, unused_topic_name):
-    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     breakable_broker.kill()
     with closing_connections(breakable_broker.port):
@@ -53,7 +53,7 @@ def test_a_broker_restart_costs_no_message(start, breakable_broker, cluster, unu
 @pytest.mark.embedded_broker
 def test_a_missing_permission_is_an_error(start, cluster, topic):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
-    producer = start("producer", cluster.address, TOPIC=topic)
+    producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert producer.wait() == 1
     [line] = producer.err
     assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"]
@@ -67,7 +67,7 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
             if "already created" in line:
                 admin.delete_topics([topic])
 
-        producer = start("producer", cluster.address, TOPIC=topic, on_line=delete)
+        producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
         producer.wait_for("already created")
         assert producer.wait(with_slack(32)) == 1
     [line] = producer.err
@@ -76,7 +76,7 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
 
 @pytest.mark.long(40)
 def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, cluster, unused_topic_name):
-    producer = start("producer", breakable_broker.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, breakable_broker.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)
     breakable_broker.freeze()
     assert producer.wait(with_slack(35)) == 1
@@ -118,7 +118,7 @@ def test_a_producer_that_gets_no_topic_for_15_s_and_then_no_producer_id_gives_up
                 controller.freeze()
 
         stop_broker = {"stop_at_send": broker.process.pid}
-        producer = start("producer", broker.address, TOPIC=topic, on_line=freeze_controller, **stop_broker)
+        producer = start(PRODUCER, broker.address, TOPIC=topic, on_line=freeze_controller, **stop_broker)
         producer.wait_for("already created")
         wait_until(lambda: psutil.Process(broker.process.pid).status() == "stopped", what="it calls send()")
         began = time.monotonic()

@@ -3,7 +3,7 @@
 import pytest
 from support.processes import BATCH, REDELIVERED, SENDING, STREAMING, stop
 from support.waiting import wait_until, with_slack
-from support.workload import NEVER, SHORT_SESSION, in_parallel
+from support.workload import NEVER, SHORT_SESSION
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,8 @@ def test_workers_that_join_and_leave_lose_and_repeat_nothing(names, new_workload
             stop(worker)
             more = len(last.finished()) + 8  # from every partition, when it is the only one left
             wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last worker goes on")
-    workload.wait_until_processed(60)
-    stop(last)
-    workload.check()
-    assert not any(worker.err for worker in workload.workers)
+    workload.finish(seconds=60)
+    assert workload.errors == []
 
 
 def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(new_workload):
@@ -34,10 +32,8 @@ def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(
     with workload.traffic(per_second=4):  # more than the first one can process
         wait_until(lambda: all(worker.begun() for worker in workload.workers), what="both are at work")
         workload.start(STREAMING).wait_for(SENDING)
-    workload.wait_until_processed(60)
-    in_parallel(stop, workload.workers)
-    workload.check()
-    assert not any(worker.err for worker in workload.workers)
+    workload.finish(seconds=60)
+    assert workload.errors == []
 
 
 def evict_during_batch(new_workload, **settings):
@@ -53,10 +49,7 @@ def evict_during_batch(new_workload, **settings):
 
 def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is_not_lost(new_workload):
     workload = evict_during_batch(new_workload)
-    workload.wait_until_processed()
-    workload.wait_until_committed()
-    in_parallel(stop, workload.workers)
-    workload.check(repeated=4)
+    workload.finish(repeated=4)
 
 
 def test_a_signal_right_after_an_eviction_ends_the_worker_with_exit_code_1(new_workload):
@@ -80,9 +73,7 @@ def test_a_worker_frozen_past_its_session_rejoins_and_repeats_only_what_was_in_p
     stop(second)
     workload.publish(2)
     wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
-    workload.wait_until_committed()
-    stop(first)
-    workload.check(repeated=1 if worker_name == STREAMING else 3)
+    workload.finish(repeated=1 if worker_name == STREAMING else 3)
 
 
 def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
@@ -92,8 +83,7 @@ def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
     first.wait_for("^received")
     first.freeze()
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
-    workload.wait_until_processed()
-    workload.wait_until_committed()
+    workload.wait_until_done()
     first.thaw()
     workload.wait_for_members(2)
     stop(second)

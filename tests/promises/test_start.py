@@ -8,20 +8,18 @@ from itertools import pairwise
 import pytest
 from broker import Broker, free_port
 from support.network import address_of
-from support.processes import GOODBYE, SCRIPTS, WORKERS, stop
+from support.processes import GOODBYE, PRODUCER, SCRIPTS, WORKERS, stop
 from support.waiting import with_slack
 
 
 def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
     workload = new_workload(topic_exists=False)
-    worker = workload.start(worker_name, poll_ms=2)  # the join for the new topic outlasts a poll()
+    workload.start(worker_name, poll_ms=2)  # the join for the new topic outlasts a poll()
     workload.wait_for_members(1)
     time.sleep(1)  # a first join may take a while
     workload.cluster.create_topic(workload.topic)
     workload.publish(3)
-    workload.wait_until_processed()
-    stop(worker)
-    workload.check()
+    workload.finish()
 
 
 def test_messages_from_before_and_after_the_start_of_a_worker_are_processed(worker_name, new_workload):
@@ -30,9 +28,7 @@ def test_messages_from_before_and_after_the_start_of_a_worker_are_processed(work
     worker = workload.start(worker_name)
     workload.wait_until_committed()
     workload.publish(3)
-    workload.wait_until_processed()
-    stop(worker)
-    workload.check()
+    workload.finish()
     assert worker.begun() == workload.published and workload.committed() == 6
 
 
@@ -40,7 +36,7 @@ def assert_reports_address(script, address, seconds):
     assert script.wait(60) == 1 and script.out == []
     assert time.monotonic() - script.started < with_slack(seconds)
     [line] = script.err
-    assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or script.name == "producer")
+    assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or script.name == PRODUCER)
 
 
 def test_an_invalid_address_is_reported_at_once(start):
@@ -95,7 +91,7 @@ def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(st
     misconfigure(broker)
     with broker:
         if misconfigure == advertise_unreachable_address:
-            producer = start("producer", broker.address)
+            producer = start(PRODUCER, broker.address)
             assert producer.wait() == 1 and "KafkaConnectionError" in producer.err[0]
             assert len(producer.err) == 1 and "up?" not in producer.err[0]
         workers = [start(name, broker.address) for name in WORKERS]

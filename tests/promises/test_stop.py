@@ -18,15 +18,12 @@ def check_handover(workload):
     assert workload.committed() == len(begun)
 
 
-def finish(workload, name):
+def finish_with(name, workload):
     """Have a last worker process the rest, and check that every email was processed exactly once."""
-    worker = workload.start(name)
-    worker.wait_for("^starting")
-    workload.wait_until_processed()
-    stop(worker)
-    workload.check()
+    workload.start(name).wait_for("^starting")
+    workload.finish()
     check_handover(workload)
-    assert not any(worker.err for worker in workload.workers)
+    assert workload.errors == []
 
 
 @pytest.mark.long(60)
@@ -40,7 +37,7 @@ def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_w
         time.sleep(1.2 * i / MOMENTS)
         stop(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
         check_handover(workload)
-    finish(workload, STREAMING)
+    finish_with(STREAMING, workload)
 
 
 def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
@@ -50,7 +47,7 @@ def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_
         worker = workload.start(worker_name, sigterm_at=line)
         assert worker.wait() == 0
         check_handover(workload)
-    finish(workload, worker_name)
+    finish_with(worker_name, workload)
 
 
 def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, new_workload, stop_signal):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import yaml
-from support.processes import BATCH, ROOT, STREAMING, Process
+from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -48,7 +48,7 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
     for name, line in (
-        ("producer", "Published"),
+        (PRODUCER, "Published"),
         (STREAMING, "starting"),
         (BATCH, "starting"),
     ):

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import BATCH, ROOT, SCRIPTS, STREAMING, stop
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop
 from support.waiting import wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_USER", "reader")
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     for name, calls in (
-        ("producer", ["KafkaAdminClient(", "KafkaProducer("]),
+        (PRODUCER, ["KafkaAdminClient(", "KafkaProducer("]),
         (STREAMING, ["KafkaConsumer("]),
         (BATCH, ["KafkaConsumer("]),
     ):
@@ -122,7 +122,7 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
             edit(copies[name], (head, f"{head} **SECURITY,"))
     with broker:
         without = start(BATCH, broker.address)
-        assert start("producer", broker.address, folder=tmp_path).wait() == 0
+        assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
         streaming = start(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for("^finished", count=2)
         stop(streaming)
@@ -138,13 +138,13 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
 
 
 def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copies, once_worker, cluster):
-    edit(copies["producer"], ("import os\n", "import json\nimport os\nimport uuid\n"))
+    edit(copies[PRODUCER], ("import os\n", "import json\nimport os\nimport uuid\n"))
     [send] = re.findall(
-        r"^ +future = producer\.send\(.*\n", copies["producer"].read_text(encoding="utf-8"), re.M
+        r"^ +future = producer\.send\(.*\n", copies[PRODUCER].read_text(encoding="utf-8"), re.M
     )
-    edit(copies["producer"], (send, textwrap.indent(recipe("json"), " " * 8)))
+    edit(copies[PRODUCER], (send, textwrap.indent(recipe("json"), " " * 8)))
     topic = cluster.new_name()
-    assert start("producer", cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
+    assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
     first = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
-from support.processes import BATCH, EMAILS, ROOT, SCRIPTS, STREAMING
+from support.processes import BATCH, EMAILS, PRODUCER, ROOT, SCRIPTS, STREAMING
 from support.waiting import with_slack
 
 
@@ -40,7 +40,7 @@ WORKER = {**BOTH, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down":
 @pytest.mark.parametrize(
     ("script_name", "values", "functions"),
     [
-        ("producer", BOTH, ["main", "sleep"]),
+        (PRODUCER, BOTH, ["main", "sleep"]),
         (STREAMING, WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
         (
             BATCH,
@@ -65,7 +65,7 @@ def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_na
     names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]
     # os._exit() is documented
     private = [name for name in names if re.match("_[^_]", name) and name != "_exit"]
-    assert private == ([] if script_name == "producer" else ["_coordinator"])
+    assert private == ([] if script_name == PRODUCER else ["_coordinator"])
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="a bug in kafka-python 3.0.12")
@@ -84,7 +84,7 @@ def test_kafka_python_still_loses_a_join(cluster):
 
 
 def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
-    names = {"TOPIC": topic} if script_name == "producer" else {"TOPIC": topic, "GROUP_ID": topic}
+    names = {"TOPIC": topic} if script_name == PRODUCER else {"TOPIC": topic, "GROUP_ID": topic}
     script = start(script_name, f"127.0.0.1:1,{cluster.address}", **names)
     script.wait_for("Published|starting")
 
@@ -93,7 +93,7 @@ def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start
 @pytest.mark.long(20)
 def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     cluster.topics.add("user_signups")
-    assert start("producer", cluster.address).wait() == 0
+    assert start(PRODUCER, cluster.address).wait() == 0
 
     streaming = start(STREAMING, cluster.address)
     streaming.wait_for("updating user user1@")

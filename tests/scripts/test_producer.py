@@ -1,11 +1,11 @@
 """The producer in normal operation."""
 
 from kafka import KafkaAdminClient
-from support.processes import EMAILS, PRODUCER_LINES
+from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
 
 
 def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
-    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
@@ -16,14 +16,14 @@ def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster,
 
 def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
-    producer = start("producer", cluster.address, TOPIC=topic)
+    producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert producer.wait() == 0
     assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *PRODUCER_LINES], [])
     assert cluster.stored_values(topic) == ["earlier@gmail.com", *EMAILS]
 
 
 def test_no_other_failure_counts_as_an_existing_topic(start, address):
-    producer = start("producer", address, TOPIC="no/topic")
+    producer = start(PRODUCER, address, TOPIC="no/topic")
     assert producer.wait() == 1
     assert producer.out == []
     [line] = producer.err
@@ -32,6 +32,6 @@ def test_no_other_failure_counts_as_an_existing_topic(start, address):
 
 def test_messages_are_published_a_tenth_of_a_second_apart(start, cluster, unused_topic_name, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    producer = start("producer", cluster.address, TOPIC=unused_topic_name)
+    producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
     first = producer.wait_for("Published")
     assert producer.wait_for("Published", count=10) - first > 0.8

@@ -17,8 +17,8 @@ from broker import suspend
 from support.waiting import wait_until, with_slack
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = "producer", "streaming_worker", "batch_worker"
-WORKERS = STREAMING, BATCH = SCRIPTS[1:]
+SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_worker"
+WORKERS = STREAMING, BATCH
 LINES = {  # how the lines begin that a worker prints after its first
     STREAMING: ["^sending", "^updating", "^finished"],
     BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
@@ -152,7 +152,7 @@ class Process:
 class Script(Process):
     """One of the three scripts as a process; folder is where the script is.
 
-    name: producer, streaming_worker or batch_worker.
+    name: producer, streaming_worker, batch_worker, or bare_loop, the one that the benchmark compares with.
     address: the value of BOOTSTRAP_SERVERS; None leaves it unset.
     settings: as for run_script.py; without any, the command is `python NAME.py` itself.
     """

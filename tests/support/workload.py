@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kafka import KafkaProducer
 
-from support.processes import Script
+from support.processes import STREAMING, Script, stop
 from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
@@ -34,9 +34,9 @@ class Workload:
         self.start_script = start_script
 
     def start(self, name, **settings):
-        """Start a worker: streaming_worker, which ignores what is for batches, or batch_worker."""
+        """Start a worker of that name. A streaming worker ignores the settings for batches."""
         settings = {**self.settings, **settings}
-        if name == "streaming_worker":
+        if name == STREAMING:
             settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
         self.workers.append(self.start_script(name, self.cluster.address, **settings))
         return self.workers[-1]
@@ -91,11 +91,21 @@ class Workload:
         """Return how many messages the group has not committed, be they emails or not."""
         return self.cluster.lag(self.topic, self.topic)
 
+    @property
+    def errors(self):
+        """The lines that the workers have printed to standard error."""
+        return [line for worker in self.workers for line in worker.err]
+
     def wait_until_processed(self, seconds=30):
         wait_until(lambda: not self.lost(), seconds, f"all {len(self.published)} emails are processed")
 
     def wait_until_committed(self):
         wait_until(lambda: self.lag() == 0, what="all messages are committed")
+
+    def wait_until_done(self, seconds=30):
+        """Wait until all messages are processed and committed."""
+        self.wait_until_processed(seconds)
+        self.wait_until_committed()
 
     def members(self):
         """Return how many workers are in the group."""
@@ -108,7 +118,13 @@ class Workload:
         """Check that nothing was lost, no more than this repeated, and that nobody saw a traceback."""
         assert not self.lost(), f"lost: {self.lost()}"
         assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
-        assert "Traceback" not in "".join(line for worker in self.workers for line in worker.err)
+        assert "Traceback" not in "".join(self.errors)
+
+    def finish(self, repeated=0, seconds=30):
+        """Wait until all messages are processed and committed, stop the workers, and check()."""
+        self.wait_until_done(seconds)
+        in_parallel(stop, [worker for worker in self.workers if worker.popen.poll() is None])
+        self.check(repeated)
 
 
 def in_parallel(function, items):
