@@ -2,7 +2,6 @@
 
 import time
 
-import psutil
 import pytest
 from broker import Broker
 from kafka import KafkaAdminClient
@@ -10,7 +9,7 @@ from kafka.admin import ACLOperation, ResourceType
 from support.cluster import Cluster
 from support.network import closing_connections
 from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
-from support.waiting import wait_until, with_slack
+from support.waiting import with_slack
 
 
 def test_a_message_is_reported_only_once_it_is_acknowledged(
@@ -59,8 +58,7 @@ def test_a_missing_permission_is_an_error(start, cluster, topic):
     assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"]
 
 
-@pytest.mark.long(40)
-def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
+def test_a_topic_deleted_before_the_first_message_is_an_error_within_10_s(start, cluster, topic):
     with KafkaAdminClient(**cluster.settings) as admin:
 
         def delete(line):
@@ -69,7 +67,7 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
 
         producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
         producer.wait_for("already created")
-        assert producer.wait(with_slack(32)) == 1
+        assert producer.wait(with_slack(10)) == 1
     [line] = producer.err
     assert cluster.address in line and len(producer.out) < 11
 
@@ -90,7 +88,7 @@ def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, c
 
 @pytest.mark.long(40)
 @pytest.mark.embedded_broker
-def test_a_producer_that_gets_no_topic_for_15_s_and_then_no_producer_id_gives_up_after_30_s(start):
+def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
     """The broker asks its controller, here a process of its own, for a block of producer ids."""
     controller, broker = Broker(), Broker()
     address = controller.properties["controller.quorum.bootstrap.servers"]
@@ -117,13 +115,8 @@ def test_a_producer_that_gets_no_topic_for_15_s_and_then_no_producer_id_gives_up
             if "already created" in line:
                 controller.freeze()
 
-        stop_broker = {"stop_at_send": broker.process.pid}
-        producer = start(PRODUCER, broker.address, TOPIC=topic, on_line=freeze_controller, **stop_broker)
-        producer.wait_for("already created")
-        wait_until(lambda: psutil.Process(broker.process.pid).status() == "stopped", what="it calls send()")
-        began = time.monotonic()
-        time.sleep(15)
-        broker.thaw()
+        producer = start(PRODUCER, broker.address, TOPIC=topic, on_line=freeze_controller)
+        began = producer.wait_for("already created")
         assert producer.wait(60) == 1
         assert 29 < time.monotonic() - began < with_slack(32)
         [line] = producer.err

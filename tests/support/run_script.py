@@ -9,7 +9,6 @@ Names in capitals are set on the module; the other settings are for its KafkaCon
     "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
     "sigkill_at": [PATTERN, N]  SIGKILL arrives right after the N-th such line
     "never_commit": true    commits do nothing
-    "stop_at_send": PID     the first send() of the producer first stops that process, as SIGSTOP does
 
 The script itself is not changed.
 """
@@ -81,19 +80,6 @@ def never_commit(script):
     script.KafkaConsumer = NoCommits
 
 
-def stop_at_send(script, pid):
-    class StoppingProducer(script.KafkaProducer):
-        is_first = True
-
-        def send(self, *arguments):
-            if self.is_first:
-                os.kill(pid, signal.SIGSTOP)
-                self.is_first = False
-            return super().send(*arguments)
-
-    script.KafkaProducer = StoppingProducer
-
-
 def configure_consumer(script, settings):
     consumer = script.KafkaConsumer
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
@@ -117,8 +103,6 @@ def main():
         shorten_polls(script, settings.pop("poll_ms"))
     if settings.pop("never_commit", False):
         never_commit(script)
-    if "stop_at_send" in settings:
-        stop_at_send(script, settings.pop("stop_at_send"))
     if settings:
         configure_consumer(script, settings)
     script.main()
