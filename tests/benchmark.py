@@ -64,10 +64,10 @@ class Run(Script):
         """Return messages a second, from the first line with one word until lines with another name count."""
         start, _ = self.when(first)
         end, messages = self.when(last, count)
-        self.seconds_to_stop()
+        self.stop_and_time()
         return messages / (end - start)
 
-    def seconds_to_stop(self):
+    def stop_and_time(self):
         """End it by SIGTERM; return the seconds that this took."""
         asked = time.monotonic()
         self.signal(signal.SIGTERM)
@@ -107,7 +107,7 @@ class Benchmark:
         return Run(self.address, "bare_loop", topic, **settings)
 
     def topic(self, messages, partitions=1):
-        """Create a topic with so many sign-ups waiting; return its name."""
+        """Create a topic with that many sign-ups waiting; return its name."""
         topic = self.cluster.create_topic(partitions=partitions)
         self.publish(topic, messages, partitions)
         return topic
@@ -188,7 +188,7 @@ class Benchmark:
                     acknowledged.append(time.monotonic())
                     time.sleep(0.01)
             seen = [run.when(word, number)[0] for number in range(2, count + 2)]
-            run.seconds_to_stop()
+            run.stop_and_time()
             delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
             return quantiles(delays, n=100)[98]
 
@@ -205,7 +205,7 @@ class Benchmark:
         def measured(run):
             run.when("finished")
             time.sleep(0.05)  # it has committed, and has just begun to wait for messages: the longest way out
-            return run.seconds_to_stop()
+            return run.stop_and_time()
 
         topic = self.topic(1)
         streaming, batch = self.measure(
@@ -221,11 +221,10 @@ class Benchmark:
             run = self.worker(name, self.topic(1))
             run.when("finished")
             time.sleep(1)  # it commits, and starts to wait for messages
-            process, seconds = psutil.Process(run.pid), max(2, 15 * min(1, self.scale))
-            before = sum(process.cpu_times()[:2])
+            seconds, before = max(2, 15 * min(1, self.scale)), run.cpu_seconds()
             time.sleep(seconds)
-            percent = (sum(process.cpu_times()[:2]) - before) / seconds * 100
-            run.seconds_to_stop()
+            percent = (run.cpu_seconds() - before) / seconds * 100
+            run.stop_and_time()
             return percent
 
         streaming, batch = self.measure(
@@ -237,7 +236,7 @@ class Benchmark:
         self.row("idle CPU, percent: batch", batch, [], median(batch), at_most=1)
 
     def memory(self, topic):
-        """topic: the one of batch(), which is half full for this."""
+        """topic: the one from batch(), which already holds half of the messages."""
         few, many = int(10_000 * self.scale), int(1_000_000 * self.scale)
         self.publish(topic, many - many // 2)
         small = self.topic(few)
@@ -251,7 +250,7 @@ class Benchmark:
                 return run.count("updating") >= count
 
             wait_until(is_done, 60, f"{count} messages are processed")
-            run.seconds_to_stop()
+            run.stop_and_time()
             return max(sizes) / 2**20
 
         large, little = self.measure(
@@ -274,7 +273,7 @@ class Benchmark:
                 time.sleep(seconds)
                 counts.append((time.monotonic(), sum(run.count("finished") for run in runs)))
             for run in runs:
-                run.seconds_to_stop()
+                run.stop_and_time()
             [(start, before), (end, after)] = counts
             return (after - before) / (end - start)
 
@@ -321,8 +320,10 @@ def main():
     parser.add_argument(
         "scale", nargs="?", type=scale, default=1, help="fraction of the messages (default: 1)"
     )
-    parser.add_argument("--rounds", type=rounds, default=3, help="how often each is measured (default: 3)")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--rounds", type=rounds, default=3, help="how many times each is measured (default: 3)"
+    )
+    args = parser.parse_args()
     began, load = time.monotonic(), psutil.getloadavg()[0]
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -330,7 +331,7 @@ def main():
     with ending_cleanly("Stopped; nothing that the benchmark started is still running."):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker, progress:
-            benchmark = Benchmark(broker.address, asked.scale, asked.rounds, progress)
+            benchmark = Benchmark(broker.address, args.scale, args.rounds, progress)
             try:
                 benchmark.run()
             except AssertionError as error:
@@ -343,7 +344,7 @@ def main():
         table.add_row(*row)
     Console(highlight=False, width=150).print(table)
     versions = [f"{name} {version(name)}" for name in ("kafka-python", "crc32c")]
-    print(f"\n{asked.rounds} rounds in {time.monotonic() - began:.0f} s")
+    print(f"\n{args.rounds} rounds in {time.monotonic() - began:.0f} s")
     print(f"Python {platform.python_version()}, {', '.join(versions)}, Apache Kafka {KAFKA_VERSION}")
     print(f"{machine()}; load average at the start {load:.2f}")
     print("Absolute figures are those of this machine; ratios carry over better.")

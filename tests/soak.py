@@ -10,8 +10,8 @@ A repeat is attributed to the fault that last struck the message's worker, else 
 are repeats of messages that had been committed: these come from an outdated offset in kafka-python.
 
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
-explain (two for each fault with the streaming worker, a batch with the batch worker); a worker ended by
-itself (unless it found no broker for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1
+explain (two for each fault with the streaming worker, a batch with the batch worker); a worker exited on
+its own (unless it found no broker for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1
 while the broker was unavailable).
 Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
@@ -43,11 +43,11 @@ SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
 CATCH_UP_SECONDS = 20
 WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are busy half of the time
-STARTED, THAWED = "workers started", "worker thawed"  # noted like faults, but no repeats come of them
+STARTED, THAWED = "workers started", "worker thawed"  # noted like faults, but they cause no repeats
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
-Fault = namedtuple("Fault", "at what worker")
-Repeat = namedtuple("Repeat", "fault is_behind_commit")
+Event = namedtuple("Event", "at what worker")  # a fault, STARTED or THAWED
+Repeat = namedtuple("Repeat", "event is_behind_commit")
 
 
 class Fleet(Workload):
@@ -57,16 +57,16 @@ class Fleet(Workload):
         super().__init__(cluster, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings)
         self.name = name
         self.running, self.frozen = [], {}
-        self.ends = Counter()
-        self.trouble = []
-        self.faults = []
+        self.exits = Counter()
+        self.problems = []
+        self.events = []
         self.note(STARTED)
 
     def start_worker(self):
         self.running.append(self.start(f"{self.name}_worker"))
 
     def note(self, what, worker=None):
-        self.faults.append(Fault(time.monotonic(), what, worker))
+        self.events.append(Event(time.monotonic(), what, worker))
 
     def send(self, producer, number):
         email = f"user{number}@gmail.com"
@@ -75,11 +75,11 @@ class Fleet(Workload):
 
     def ready(self):
         """Return the workers that are running, and were neither frozen nor thawed in the last 3 s."""
-        shaken = {fault.worker for fault in self.faults if fault.at > time.monotonic() - 3}
-        return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *shaken}]
+        disturbed = {event.worker for event in self.events if event.at > time.monotonic() - 3}
+        return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *disturbed}]
 
-    def strike(self, fault, chance):
-        worker = chance.choice(self.ready())
+    def strike(self, fault, rng):
+        worker = rng.choice(self.ready())
         self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
@@ -98,9 +98,9 @@ class Fleet(Workload):
             code = worker.wait(EXIT_SECONDS)
         except AssertionError:
             code = f"none after {EXIT_SECONDS} s"
-        self.ends[f"stopped, broker {broker_is}: exit {code}"] += 1
+        self.exits[f"stopped, broker {broker_is}: exit {code}"] += 1
         if code != 0 and (broker_is == "up" or code != 1):
-            self.trouble.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
+            self.problems.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
 
     def look_after(self):
         """Resume workers that were frozen long enough; replace those that exited."""
@@ -113,20 +113,20 @@ class Fleet(Workload):
             if worker.popen.poll() is not None:
                 self.running.remove(worker)
                 if self.gave_up_connecting(worker):
-                    self.ends["gave up connecting: exit 1"] += 1
+                    self.exits["gave up connecting: exit 1"] += 1
                 else:
-                    self.ends["exited unexpectedly"] += 1
-                    self.trouble.append(f"exited unexpectedly\n{worker}")
+                    self.exits["exited unexpectedly"] += 1
+                    self.problems.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
             self.start_worker()
 
     def gave_up_connecting(self, worker):
         """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
         worker.wait()
-        outages = [fault.at for fault in self.faults if fault.what.startswith("broker")]
+        outages = [event.at for event in self.events if event.what.startswith("broker")]
         return "Unable to bootstrap" in "".join(worker.err) and max(outages, default=0) > worker.started - 30
 
-    def left(self):
+    def remaining(self):
         """Return how much is not processed or not committed; not 0 if the broker does not answer."""
         try:
             lag = self.lag()
@@ -148,45 +148,44 @@ class Fleet(Workload):
             partition = message % PARTITIONS
             if message in last:
                 first, before = last[message]
-                faults = [fault for fault in self.faults if fault.at < at]
-                its_own = [fault for fault in faults if fault.worker == before and fault.at > first]
-                brokers = [
-                    fault for fault in faults if not fault.worker and fault.at > first - SESSION_SECONDS
-                ]
-                fault = (its_own or brokers or faults)[-1]
-                repeats.append(Repeat(fault, message < committed[partition]))
+                events = [event for event in self.events if event.at < at]
+                its_own = [event for event in events if event.worker == before and event.at > first]
+                recently = first - SESSION_SECONDS
+                brokers = [event for event in events if not event.worker and event.at > recently]
+                event = (its_own or brokers or events)[-1]
+                repeats.append(Repeat(event, message < committed[partition]))
             if worker != owner.get(partition):  # it begins at the offset that the group has committed
                 committed[partition] = max(committed[partition], message)
             last[message], owner[partition] = (at, worker), worker
         return repeats
 
     def verdict(self):
-        """Return what was counted, {row of the table: cell}; add to trouble what is wrong with it."""
+        """Return what was counted, {row of the table: cell}; add to problems what is wrong with it."""
         if lost := self.lost():
             what = f"lost, or nothing more was processed for {CATCH_UP_SECONDS} s: {sorted(lost)[:20]}"
-            self.trouble.append("\n".join(map(str, [what, *self.workers])))
+            self.problems.append("\n".join(map(str, [what, *self.workers])))
         if lag := self.lag():
-            self.trouble.append(f"{lag} messages are not committed")
+            self.problems.append(f"{lag} messages are not committed")
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
-                self.trouble.append(f"a traceback\n{worker}")
+                self.problems.append(f"a traceback\n{worker}")
         repeats = self.repeats()
         batches = [len(emails_sent(line)) for worker in self.workers for line in worker.out]
-        strikes = [fault for fault in self.faults if fault.what not in (STARTED, THAWED)]
-        explained = len(strikes) * (2 if self.name == "streaming" else max(batches, default=0))
+        faults = [event for event in self.events if event.what not in (STARTED, THAWED)]
+        explained = len(faults) * (2 if self.name == "streaming" else max(batches, default=0))
         if len(repeats) > explained:
-            self.trouble.append(f"{len(repeats)} repeats, but the faults explain {explained} at most")
-        came = Counter(fault.what for fault in self.faults)
-        after = Counter(repeat.fault.what for repeat in repeats)
+            self.problems.append(f"{len(repeats)} repeats, but the faults explain {explained} at most")
+        occurred = Counter(event.what for event in self.events)
+        after = Counter(repeat.event.what for repeat in repeats)
         return {
             "sent": len(self.published),
             "processed": len(self.published) - len(lost),
             "lost": len(lost),
             "repeated": len(repeats),
             "repeated behind a commit": sum(repeat.is_behind_commit for repeat in repeats),
-            **{f"{what} / repeated after it": f"{came[what]} / {after[what]}" for what in came},
+            **{f"{what} / repeated after it": f"{occurred[what]} / {after[what]}" for what in occurred},
             "exited unexpectedly": 0,
-            **self.ends,
+            **self.exits,
         }
 
 
@@ -209,8 +208,8 @@ class Soak:
 
     def __init__(self, seconds, seed, names, faults, settings):
         self.seconds = seconds
-        self.kinds = faults
-        self.chance = random.Random(seed)
+        self.fault_kinds = faults
+        self.rng = random.Random(seed)
         self.names, self.settings = names, settings
         self.console = Console(highlight=False)
         self.progress = Progress(
@@ -221,21 +220,21 @@ class Soak:
             disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task("starting", total=seconds)
-        self.began = self.told = time.monotonic()
+        self.began = self.reported_at = time.monotonic()
 
-    def tell(self, what):
+    def report(self, what):
         """Show what is going on: a bar in a terminal, elsewhere a line every 30 s."""
         elapsed = time.monotonic() - self.began
         self.progress.update(self.task, description=what, completed=min(elapsed, self.seconds))
-        if not self.console.is_terminal and time.monotonic() > self.told + 30:
-            self.told = time.monotonic()
+        if not self.console.is_terminal and time.monotonic() > self.reported_at + 30:
+            self.reported_at = time.monotonic()
             print(f"{elapsed:.0f} of {self.seconds:g} s: {what}", flush=True)
 
     def wait(self, seconds, what):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             look_after(self.fleets)
-            self.tell(what)
+            self.report(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
             time.sleep(0.1)
@@ -243,41 +242,42 @@ class Soak:
     def strike_broker(self, fault):
         """Take the broker away for some seconds. In half of the cases, stop a worker of a fleet meanwhile."""
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
-        end = time.monotonic() + self.chance.uniform(1, SESSION_SECONDS + 3)
+        end = time.monotonic() + self.rng.uniform(1, SESSION_SECONDS + 3)
         for fleet in self.fleets:
             fleet.note(fault)
         for fleet in self.fleets:
-            if self.chance.random() < 0.5 and (ready := fleet.ready()):
-                self.wait(self.chance.uniform(0, 1), fault)
-                worker = self.chance.choice(ready)
+            if self.rng.random() < 0.5 and (ready := fleet.ready()):
+                self.wait(self.rng.uniform(0, 1), fault)
+                worker = self.rng.choice(ready)
                 fleet.note("worker stopped, broker away", worker)
                 fleet.stop_worker(worker, "away")
         self.wait(end - time.monotonic(), fault)
-        self.broker.come_back()
+        self.broker.restore()
         self.wait(2, "broker is back")  # clients retry every second, so that all are connected again
 
-    def strike(self):
-        end, bag = time.monotonic() + self.seconds, []
-        while time.monotonic() < end or bag:
-            self.wait(self.chance.uniform(*SECONDS_BETWEEN_FAULTS), "no fault")
-            bag = bag or self.chance.sample(self.kinds, len(self.kinds))  # each as often as the others
-            fault = bag.pop()
-            self.tell(fault)
+    def inject_faults(self):
+        end, pending = time.monotonic() + self.seconds, []
+        while time.monotonic() < end or pending:
+            self.wait(self.rng.uniform(*SECONDS_BETWEEN_FAULTS), "no fault")
+            if not pending:  # each fault comes as often as the others
+                pending = self.rng.sample(self.fault_kinds, len(self.fault_kinds))
+            fault = pending.pop()
+            self.report(fault)
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
                 wait_until(lambda: look_after(self.fleets), 60, "a worker of each kind is running")
                 for fleet in self.fleets:
-                    fleet.strike(fault, self.chance)
+                    fleet.strike(fault, self.rng)
 
     def catch_up(self):
         """Wait until everything is processed and committed, as long as there is progress."""
-        left, limit = None, time.monotonic() + CATCH_UP_SECONDS
-        while left != 0 and time.monotonic() < limit:
-            before, left = left, sum(fleet.left() for fleet in self.fleets)
-            if left != before:
+        remaining, limit = None, time.monotonic() + CATCH_UP_SECONDS
+        while remaining != 0 and time.monotonic() < limit:
+            before, remaining = remaining, sum(fleet.remaining() for fleet in self.fleets)
+            if remaining != before:
                 limit = time.monotonic() + CATCH_UP_SECONDS
-            self.wait(0.5, f"catching up: {left}")
+            self.wait(0.5, f"catching up: {remaining}")
 
     def run(self):
         """Return {fleet: its verdict}."""
@@ -289,7 +289,7 @@ class Soak:
             self.publisher = pool.submit(publish, self.fleets, self.broker.address, is_over)
             try:
                 with self.progress:
-                    self.strike()
+                    self.inject_faults()
                     is_over.set()
                     self.publisher.result()
                     self.catch_up()
@@ -318,21 +318,21 @@ def main():
     parser.add_argument("--worker", choices=["streaming", "batch", "both"], default="both")
     parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}, {asked.seconds:g} s", flush=True)
-    names = ["streaming", "batch"] if asked.worker == "both" else [asked.worker]
-    settings = {"never_commit": True} if asked.never_commit else {}
-    faults = [asked.fault] if asked.fault else FAULTS
+    args = parser.parse_args()
+    print(f"seed {args.seed}, {args.seconds:g} s", flush=True)
+    names = ["streaming", "batch"] if args.worker == "both" else [args.worker]
+    settings = {"never_commit": True} if args.never_commit else {}
+    faults = [args.fault] if args.fault else FAULTS
     with ending_cleanly("Stopped; nothing that the soak started is still running."):
-        verdicts = Soak(asked.seconds, asked.seed, names, faults, settings).run()
+        verdicts = Soak(args.seconds, args.seed, names, faults, settings).run()
     table = Table("", *(fleet.name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
     Console(highlight=False, width=100).print(table)
     for fleet in verdicts:
-        for trouble in fleet.trouble:
-            print(f"{fleet.name} worker: {trouble}", file=sys.stderr)
-    sys.exit(any(fleet.trouble for fleet in verdicts))
+        for problem in fleet.problems:
+            print(f"{fleet.name} worker: {problem}", file=sys.stderr)
+    sys.exit(any(fleet.problems for fleet in verdicts))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(
     program.wait_for("serves", seconds=60)
     [java] = program.children()
     for name in SCRIPTS:
-        script = start(name, None)  # they look for it where it is if nothing else is said
+        script = start(name, None)  # by default, the scripts look for it there
         script.wait_for("Published|starting")
         script.kill()
     assert [*temporary_folder.iterdir()] != []
@@ -97,7 +97,7 @@ def test_a_port_in_use_is_reported_in_one_line(start_broker, temporary_folder):
 def test_a_failed_download_is_announced_and_reported_in_one_line(
     start_broker, temporary_folder, port_9092, tmp_path_factory, monkeypatch
 ):
-    home = tmp_path_factory.mktemp("home")  # nothing was fetched into it yet
+    home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
     with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
         for name in ("HOME", "USERPROFILE"):
             monkeypatch.setenv(name, str(home))

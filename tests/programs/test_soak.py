@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from soak import FAULTS
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(60)]
@@ -18,12 +19,12 @@ def test_nothing_is_lost(start_program):
     table = {name: [int(number) for number in re.findall(r"\d+", cells)] for name, cells in rows.items()}
     assert table["sent"] == table["processed"] and min(table["sent"]) > 300
     assert table["lost"] == table["exited unexpectedly"] == [0, 0]
-    for fault in ("worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"):
+    for fault in FAULTS:
         times, _, times_batch, _ = table[f"{fault} / repeated after it"]
         assert min(times, times_batch) > 0, fault
 
 
-def test_workers_that_never_commit_are_a_failure(start_program):
+def test_the_soak_fails_if_workers_never_commit(start_program):
     options = ["--worker", "streaming", "--fault", "worker stopped", "--never-commit"]
     program = start_program("soak", "8", *options)
     assert program.wait(100) == 1
@@ -32,7 +33,7 @@ def test_workers_that_never_commit_are_a_failure(start_program):
     assert re.search(r"^streaming worker: \d+ repeats, but the faults explain", errors, re.M)
 
 
-def test_sigterm_while_the_broker_is_down_ends_the_soak_with_everything_that_it_started(start_program):
+def test_sigterm_while_the_broker_is_down_ends_the_soak_and_everything_it_started(start_program):
     program = start_program("soak", "60", "--worker", "streaming")
     wait_until(lambda: len(program.children()) >= 4, what="the broker and three workers run")
     children = program.children()

@@ -2,12 +2,14 @@
 
 import time
 
-from support.processes import BATCH, LINES, SENDING, STREAMING, stop
+from support.processes import BATCH, LINES, SENDING, STREAMING, stop_and_check
 from support.waiting import wait_until
 from support.workload import NEVER, SHORT_SESSION
 
 
-def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress(worker_name, new_workload):
+def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progress(
+    worker_name, new_workload
+):
     """SIGKILL comes with a line about the second message, or about the second batch of three."""
     size = 1 if worker_name == STREAMING else 3
     workloads = {line: new_workload(BUFFER_SIZE=3) for line in LINES[worker_name]}
@@ -21,14 +23,16 @@ def test_sigkill_at_any_line_loses_nothing_and_repeats_only_what_was_in_progress
         killed, successor = workload.workers
         successor.wait_for(SENDING, seconds=20)
         workload.wait_until_processed()
-        stop(successor)
+        stop_and_check(successor)
         assert successor.err == []  # waiting for the killed worker's session to end is no trouble
         assert workload.repeated() == dict.fromkeys(killed.begun()[size:], 1), line
 
 
-def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
+def test_sigkill_with_19_messages_buffered_loses_and_repeats_nothing(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=20)
-    first = workload.start(BATCH, auto_commit_interval_ms=100)  # for a timer that must not be there
+    first = workload.start(
+        BATCH, auto_commit_interval_ms=100
+    )  # would speed up a commit timer, if there were one
     workload.publish(20)  # a full buffer is a batch at once
     workload.wait_until_committed()
     workload.publish(19)
@@ -42,7 +46,7 @@ def test_sigkill_with_a_buffer_of_19_loses_and_repeats_nothing(new_workload):
     assert len(second.begun()) == 19
 
 
-def test_work_that_raises_ends_the_worker_and_is_redelivered(worker_name, new_workload):
+def test_an_exception_ends_the_worker_and_its_messages_are_redelivered(worker_name, new_workload):
     is_streaming = worker_name == STREAMING
     workload = new_workload(**SHORT_SESSION)
     step = 5 if is_streaming else 3  # there are two for each message, or for each batch
@@ -57,11 +61,11 @@ def test_work_that_raises_ends_the_worker_and_is_redelivered(worker_name, new_wo
     second.wait_for(SENDING, seconds=6 if is_streaming else 20)
     repeated = workload.published[2:3] if is_streaming else workload.published[2:]
     workload.wait_until_done()
-    stop(second)
+    stop_and_check(second)
     assert workload.repeated() == dict.fromkeys(repeated, 1)
 
 
-def test_work_that_raises_during_a_rebalance_ends_the_worker_and_is_redelivered(new_workload):
+def test_an_exception_during_a_rebalance_ends_the_worker_and_its_messages_are_redelivered(new_workload):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
     first = workload.start(BATCH, fail_at=2)
     workload.publish(4)
@@ -69,5 +73,5 @@ def test_work_that_raises_during_a_rebalance_ends_the_worker_and_is_redelivered(
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
     assert first.wait() == 1 and "the mail server is down" in first.err[-1]
     workload.wait_until_done()
-    stop(second)
+    stop_and_check(second)
     assert set(second.begun()) == set(workload.published)

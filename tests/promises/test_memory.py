@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 from confluent_kafka import Producer
-from support.processes import BATCH, stop
+from support.processes import BATCH, stop_and_check
 from support.workload import NEVER
 
 
@@ -30,7 +30,7 @@ def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
     worker = workload.start(BATCH)
     watch_memory(worker, lambda: worker.out.count("finished processing messages") >= 12)
     assert len(worker.begun()) >= 100_000
-    stop(worker)
+    stop_and_check(worker)
 
 
 def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
@@ -39,5 +39,5 @@ def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
     worker = workload.start(BATCH)
     watch_memory(worker, lambda: len(worker.err) == 300)
     workload.wait_until_committed()
-    stop(worker)
+    stop_and_check(worker)
     assert not worker.begun()

@@ -1,7 +1,7 @@
 """Workers join their group, leave it, or are evicted from it."""
 
 import pytest
-from support.processes import BATCH, REDELIVERED, SENDING, STREAMING, stop
+from support.processes import BATCH, REDELIVERED, SENDING, STREAMING, stop_and_check
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, SHORT_SESSION
 
@@ -18,7 +18,7 @@ def test_workers_that_join_and_leave_lose_and_repeat_nothing(names, new_workload
             workload.start(name).wait_for(SENDING, seconds=60)
         *leaving, last = workload.workers
         for worker in leaving:
-            stop(worker)
+            stop_and_check(worker)
             more = len(last.finished()) + 8  # from every partition, when it is the only one left
             wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last worker goes on")
     workload.finish(seconds=60)
@@ -70,7 +70,7 @@ def test_a_worker_frozen_past_its_session_rejoins_and_repeats_only_what_was_in_p
     first.thaw()
     workload.wait_until_processed()
     workload.wait_for_members(2)  # it has rejoined
-    stop(second)
+    stop_and_check(second)
     workload.publish(2)
     wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
     workload.finish(repeated=1 if worker_name == STREAMING else 3)
@@ -86,15 +86,15 @@ def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
     workload.wait_until_done()
     first.thaw()
     workload.wait_for_members(2)
-    stop(second)
+    stop_and_check(second)
     workload.publish(2)
     wait_until(lambda: first.received() == 5, what="the first worker goes on")
     assert not first.begun()  # two messages don't fill the buffer, so it was empty again
-    stop(first)
+    stop_and_check(first)
     workload.check()
 
 
-def test_an_evicted_worker_says_so(worker_name, new_workload):
+def test_an_evicted_worker_reports_it(worker_name, new_workload):
     workload = new_workload(WORK_SECONDS=2, **SHORT_SESSION)
     workload.publish(1)
     worker = workload.start(worker_name)
@@ -103,5 +103,13 @@ def test_an_evicted_worker_says_so(worker_name, new_workload):
     workload.wait_for_members(0)
     worker.thaw()
     worker.wait_for_error()
-    stop(worker)
+    stop_and_check(worker)
     assert workload.topic in worker.err[0] and "up?" not in worker.err[0]
+
+
+def test_a_backlog_longer_than_max_poll_interval_causes_no_eviction_and_no_repeats(worker_name, new_workload):
+    workload = new_workload(WORK_SECONDS=0.4, BUFFER_SIZE=2, max_poll_interval_ms=3000)
+    workload.publish(8 if worker_name == STREAMING else 16)  # 8 times 0.8 s
+    workload.start(worker_name)
+    workload.finish()
+    assert workload.errors == []

@@ -7,9 +7,20 @@ from itertools import pairwise
 
 import pytest
 from broker import Broker, free_port
-from support.network import address_of
-from support.processes import GOODBYE, PRODUCER, SCRIPTS, WORKERS, stop
+from support.processes import GOODBYE, PRODUCER, SCRIPTS, WORKERS, stop_and_check
 from support.waiting import with_slack
+
+
+@pytest.fixture
+def silent_server():
+    """A server socket that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
+
+
+def address_of(server):
+    return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
@@ -22,7 +33,7 @@ def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(wo
     workload.finish()
 
 
-def test_messages_from_before_and_after_the_start_of_a_worker_are_processed(worker_name, new_workload):
+def test_messages_published_before_and_after_a_worker_starts_are_processed(worker_name, new_workload):
     workload = new_workload()
     workload.publish(3)
     worker = workload.start(worker_name)
@@ -99,7 +110,7 @@ def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(st
             worker.wait_for_error(seconds=with_slack(30))
             worker.wait_for_error(count=2, seconds=with_slack(30))
         for worker in workers:
-            stop(worker, seconds=1)
+            stop_and_check(worker, seconds=1)
             assert set(worker.err) == {
                 "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
             }

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from support.processes import BATCH, GOODBYE, LINES, SENDING, STREAMING, signal_until_exit, stop
+from support.processes import BATCH, GOODBYE, LINES, SENDING, STREAMING, signal_until_exit, stop_and_check
 from support.waiting import with_slack
 
 MOMENTS = 12
@@ -28,19 +28,19 @@ def finish_with(name, workload):
 
 @pytest.mark.long(60)
 def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_workload):
-    """The workers in turn; moments spread evenly over the time in which one joins its group and works."""
+    """Alternate the workers; spread the signals evenly over joining and working."""
     workload = new_workload()
     for i in range(MOMENTS):
         workload.publish(4)
         worker = workload.start((STREAMING, BATCH)[i % 2])
         worker.wait_for("^starting")
         time.sleep(1.2 * i / MOMENTS)
-        stop(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
+        stop_and_check(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
         check_handover(workload)
     finish_with(STREAMING, workload)
 
 
-def test_a_signal_at_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
+def test_a_signal_after_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
     workload = new_workload()
     for line in ["^starting", *LINES[worker_name]]:
         workload.publish(2)
@@ -55,7 +55,7 @@ def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, 
     worker = workload.start(worker_name)
     workload.wait_for_members(1)
     signalled = time.monotonic()
-    stop(worker, signal_number=stop_signal)
+    stop_and_check(worker, signal_number=stop_signal)
     assert time.monotonic() - signalled < with_slack(1)
     assert len(worker.out) == 2 and worker.err == []
     assert workload.members() == 0

@@ -1,6 +1,7 @@
 """The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no other ones.
 
-No image can be pulled where this is developed: the compose file is only held to Redpanda's documentation.
+No image can be pulled where this is developed, so the compose file is only checked against Redpanda's
+documentation.
 """
 
 import re
@@ -64,10 +65,10 @@ def test_every_version_is_pinned():
     assert all(re.match(r"#|-r |[\w-]+==[\d.]+$", line) for line in lines)
 
 
-def test_the_top_of_the_repository_has_these_entries_and_no_others():
+def test_the_repository_root_has_only_the_expected_entries():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30)
     if tracked.returncode:
-        pytest.skip("this is no git checkout")
+        pytest.skip("not a git checkout")
     entries = {path.split("/")[0] for path in tracked.stdout.splitlines() if not path.startswith(".")}
     assert entries == {
         "producer.py",
@@ -80,7 +81,7 @@ def test_the_top_of_the_repository_has_these_entries_and_no_others():
     }
 
 
-def test_the_table_of_promises_names_tests_that_exist_and_all_in_their_folder():
+def test_the_table_of_promises_lists_every_test_in_promises():
     page = (ROOT / "tests/README.md").read_text(encoding="utf-8")
     table = "".join(re.findall(r"^\|.*", page, re.M))
 

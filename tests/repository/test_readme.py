@@ -1,4 +1,4 @@
-"""Plays the README: types the commands of its transcripts on a broker of its own, compares what is printed.
+"""Plays the README: types the commands of its transcripts on its own broker, and compares the output.
 
 How the README is read:
 
@@ -104,7 +104,7 @@ class Terminal:
         )
 
     def next_line(self, seconds=40):
-        """Return the next line of output, None if the command has ended, or NOTHING after so many seconds."""
+        """Return the next line of output, None if the command has ended, or NOTHING after a timeout."""
 
         def arrived():
             has_ended = self.process.output_has_ended
@@ -223,7 +223,7 @@ def pkill(number, pattern, port):
     assert hit, f"nothing runs that {pattern} matches"
 
 
-def test_each_block_of_python_stands_in_its_script_line_for_line():
+def test_each_python_block_appears_verbatim_in_its_script():
     quoted = [(name, lines, number) for name, lines, number in code_blocks() if not name.startswith(NAIVE)]
     assert quoted
     for name, lines, number in quoted:
@@ -244,12 +244,12 @@ def test_docker_commands_name_the_container_and_the_topic():
     assert set(re.findall(r"`(docker [^`]+)`", README)) == compose | other | {add}
 
 
-def test_the_two_commands_are_there_word_for_word():
+def test_the_demo_and_test_commands_are_quoted_verbatim():
     for command in ("tests/demo.py", "-m pytest tests"):
         assert [SET_UP + command] in [lines for _, lines, _ in blocks("console")]
 
 
-def test_links_lead_somewhere():
+def test_no_link_is_broken():
     text = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
     headings = re.findall(r"^#+ (.*)", text, re.M)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -267,7 +267,7 @@ def test_links_lead_somewhere():
             assert (ROOT / link).exists(), link
 
 
-def test_each_transcript_has_its_terminal_and_is_at_most_100_columns_wide():
+def test_each_transcript_names_its_terminal_and_fits_100_columns():
     for above, lines, number in blocks("console"):
         if "**Terminal" in above:
             assert all(len(line) <= 100 for line in lines), f"README.md, line {number}"
@@ -281,7 +281,7 @@ def test_each_transcript_has_its_terminal_and_is_at_most_100_columns_wide():
 @pytest.mark.timeout(360)
 @pytest.mark.embedded_broker
 @pytest.mark.skipif(os.name != "posix", reason="the README's commands are those of a POSIX shell")
-def test_the_transcripts_are_what_happens(tmp_path):
+def test_the_transcripts_match_what_happens(tmp_path):
     port = free_port()
     naive = tmp_path / "naive"
     naive.mkdir()

@@ -1,4 +1,4 @@
-"""The code of the README's section "Toward production", put into the scripts and run on a real broker."""
+"""The code of the README's sections 8 and 9, put into the scripts and run on a real broker."""
 
 import datetime
 import ipaddress
@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
 from support.waiting import wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ def certificate(folder):
 
 @pytest.mark.embedded_broker
 @pytest.mark.long(40)
-def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
+def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     certificate(tmp_path)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     broker = Broker(
@@ -125,10 +125,10 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
         assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
         streaming = start(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for("^finished", count=2)
-        stop(streaming)
+        stop_and_check(streaming)
         batch = start(BATCH, broker.address, folder=tmp_path)
         batch.wait_for("^finished")
-        stop(batch)
+        stop_and_check(batch)
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
         wrong = start(STREAMING, broker.address, folder=tmp_path)
@@ -137,7 +137,7 @@ def test_tls_and_a_password(start, copies, tmp_path, monkeypatch):
             assert "Unable to bootstrap" in script.err[0]
 
 
-def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copies, once_worker, cluster):
+def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(start, copies, once_worker, cluster):
     edit(copies[PRODUCER], ("import os\n", "import json\nimport os\nimport uuid\n"))
     [send] = re.findall(
         r"^ +future = producer\.send\(.*\n", copies[PRODUCER].read_text(encoding="utf-8"), re.M
@@ -149,11 +149,11 @@ def test_an_email_is_sent_once_though_its_message_is_delivered_twice(start, copi
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
     first = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first")
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
-    stop(first)
+    stop_and_check(first)
     assert len(first.begun()) == 10
     second = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="second")
     second.wait_for("^already sent", count=10)
-    stop(second)
+    stop_and_check(second)
     assert second.begun() == []
 
 
@@ -174,7 +174,7 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(start, once_w
     shell(publish, cluster, topic)
     worker = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic)
     worker.wait_for("^already sent")
-    stop(worker)
+    stop_and_check(worker)
     assert worker.out == [first_line, sent, already_sent, goodbye]
 
 
@@ -213,7 +213,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
     worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
     worker.wait_for("^sending email to 'ada@example.com'")
-    stop(worker)
+    stop_and_check(worker)
     assert shown == [worker.out[0], worker.err[0], "...", f"^C{worker.out[-1]}"]
     assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
     assert shell(consume, cluster, topic)[0] == letter
@@ -226,9 +226,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     assert cluster.committed(topic, topic) == {0: 5}
 
 
-def test_an_outage_of_the_mail_server_sends_no_message_to_the_dead_letter_topic(
-    start, retrying_worker, cluster, topic
-):
+def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(start, retrying_worker, cluster, topic):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
     [sending] = re.findall(r"^ +print.*sending.*\n", retrying_worker.read_text(encoding="utf-8"), re.M)
@@ -252,7 +250,7 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
     assert cluster.committed(topic, topic) == {}
 
 
-def test_the_test_of_your_work_passes(once_worker):
+def test_the_readers_unit_test_passes(once_worker):
     (once_worker.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
     done = subprocess.run(command, cwd=once_worker.parent, capture_output=True, text=True, timeout=60)

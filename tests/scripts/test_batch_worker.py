@@ -3,7 +3,7 @@
 import time
 from itertools import pairwise
 
-from support.processes import BATCH, GOODBYE, SENDING, stop
+from support.processes import BATCH, GOODBYE, SENDING, stop_and_check
 from support.workload import NEVER
 
 START = "starting batch consumer worker"
@@ -22,7 +22,7 @@ def lines_for(batch):
     ]
 
 
-def test_an_empty_buffer_prints_nothing(new_workload):
+def test_nothing_is_printed_while_the_buffer_is_empty(new_workload):
     workload = new_workload(BATCH_SECONDS=0.1)
     worker = workload.start(BATCH)
     workload.wait_for_members(1)
@@ -46,7 +46,7 @@ def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workl
     workload.publish(11)
     worker = workload.start(BATCH)
     worker.wait_for(received(1))
-    stop(worker)
+    stop_and_check(worker)
     batches = [workload.published[:5], workload.published[5:10], workload.published[10:]]
     lines = [line for batch in batches for line in [received(len(batch)), *lines_for(batch)]]
     assert (worker.out, worker.err) == ([START, *lines, GOODBYE], [])

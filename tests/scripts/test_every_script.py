@@ -1,4 +1,4 @@
-"""What the three scripts have in common, or the two workers, in normal operation."""
+"""What the three scripts, or the two workers, have in common."""
 
 import ast
 import json
@@ -50,7 +50,7 @@ WORKER = {**BOTH, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down":
     ],
     ids=SCRIPTS,
 )
-def test_an_import_only_defines_the_names_of_the_article(script_name, values, functions, tmp_path):
+def test_importing_a_script_only_defines_the_names_of_the_article(script_name, values, functions, tmp_path):
     """It starts no thread, changes no signal handler, and imports none of the other scripts."""
     value_of = f"{{name: getattr(script, name) for name in {list(values)}}}"
     are_callable = f"all(callable(getattr(script, name)) for name in {functions})"
@@ -72,7 +72,7 @@ def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_na
 def test_kafka_python_still_loses_a_join(cluster):
     """Without the workers' workaround, a consumer whose topic is created later never gets a partition."""
     topic = cluster.new_name()
-    settings = {**cluster.settings, "metadata_max_age_ms": 1000, "enable_auto_commit": False}
+    settings = {**cluster.client_settings, "metadata_max_age_ms": 1000, "enable_auto_commit": False}
     with KafkaConsumer(topic, group_id=topic, **settings) as consumer:
         for seconds, is_created in ((1, False), (5, True)):
             if is_created:
@@ -134,7 +134,7 @@ def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workl
     workload.publish(1)
     worker.wait_for("user0@")
     time.sleep(1)  # it may still be asking for the partitions
-    with KafkaAdminClient(**workload.cluster.settings) as admin:
+    with KafkaAdminClient(**workload.cluster.client_settings) as admin:
         admin.create_partitions({workload.topic: 2})
     workload.partitions = 2
     workload.publish(2)

@@ -9,7 +9,7 @@ def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster,
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
-    with KafkaAdminClient(**cluster.settings) as admin:
+    with KafkaAdminClient(**cluster.client_settings) as admin:
         [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
     assert len(partition["replica_nodes"]) == 1
 
@@ -22,7 +22,7 @@ def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     assert cluster.stored_values(topic) == ["earlier@gmail.com", *EMAILS]
 
 
-def test_no_other_failure_counts_as_an_existing_topic(start, address):
+def test_only_an_existing_topic_is_reported_as_already_created(start, address):
     producer = start(PRODUCER, address, TOPIC="no/topic")
     assert producer.wait() == 1
     assert producer.out == []

@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from support.processes import GOODBYE, STREAMING, stop
+from support.processes import GOODBYE, STREAMING, stop_and_check
 
 START = "starting streaming consumer worker"
 
@@ -22,7 +22,7 @@ def test_it_prints_three_lines_for_each_message_and_no_others(new_workload):
     workload.publish(6)
     worker = workload.start(STREAMING)
     worker.wait_for("finished", count=6)
-    stop(worker)
+    stop_and_check(worker)
     assert (worker.out, worker.err) == ([START, *lines_for(workload.published), GOODBYE], [])
 
 
@@ -36,6 +36,6 @@ def test_a_signal_lets_it_finish_the_message_in_progress_and_no_other(new_worklo
     workload.publish(6)
     worker = workload.start(STREAMING)
     worker.wait_for(line, count=2)
-    stop(worker, signal_number=stop_signal)
+    stop_and_check(worker, signal_number=stop_signal)
     assert (worker.out, worker.err) == ([START, *lines_for(workload.published[:2]), GOODBYE], [])
     assert workload.committed() == 2

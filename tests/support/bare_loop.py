@@ -1,6 +1,6 @@
 """The loop with which the benchmark compares the workers; run_script.py sets what is in capitals.
 
-It says how many messages it has read: after the first poll(), and after each once there are COUNT of them.
+It reports the number of messages read: after the first poll(), then after every poll() from COUNT on.
 """
 
 import os
@@ -14,7 +14,7 @@ IS_COMMITTING = False  # commit() after each poll(), and wait for it
 
 
 def main():
-    read = said = 0
+    read = reported = 0
     with KafkaConsumer(
         TOPIC,
         group_id=GROUP_ID,
@@ -27,6 +27,6 @@ def main():
                 read += len(messages)
                 if IS_COMMITTING:
                     consumer.commit()
-                if not said or read >= COUNT:
-                    print(f"read {read - said}", flush=True)
-                    said = read
+                if not reported or read >= COUNT:
+                    print(f"read {read - reported}", flush=True)
+                    reported = read

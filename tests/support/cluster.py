@@ -1,4 +1,4 @@
-"""A look into the broker, through kafka-python."""
+"""The state of the broker, as a client sees it."""
 
 import time
 import uuid
@@ -16,7 +16,7 @@ class Cluster:
 
     def __init__(self, address):
         self.address = address
-        self.settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
+        self.client_settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
         self.topics = set()
 
     def new_name(self):
@@ -29,21 +29,21 @@ class Cluster:
         """Create a topic, which delete_topics() deletes; return its name."""
         name = name or self.new_name()
         self.topics.add(name)
-        with KafkaAdminClient(**self.settings) as admin:
+        with KafkaAdminClient(**self.client_settings) as admin:
             topic = {name: {"num_partitions": partitions, "replication_factor": 1}}
             admin.create_topics(topic, wait_for_metadata=True)
         return name
 
     def delete_topics(self):
         """Delete every topic made by create_topic() or named in self.topics."""
-        with KafkaAdminClient(**self.settings) as admin:
+        with KafkaAdminClient(**self.client_settings) as admin:
             for topic in self.topics:
                 with suppress(UnknownTopicOrPartitionError):
                     admin.delete_topics([topic])
 
     def publish(self, topic, values, partitions=1):
-        """Store the values (str or bytes; None is a message without a value), each on the next partition."""
-        with KafkaProducer(**self.settings, linger_ms=5) as producer:
+        """Store the values (str, bytes, or None for no value), round-robin over the partitions."""
+        with KafkaProducer(**self.client_settings, linger_ms=5) as producer:
             futures = [
                 producer.send(
                     topic,
@@ -58,7 +58,7 @@ class Cluster:
     def stored(self, topic):
         """Return all messages of the topic, partition by partition."""
         with KafkaConsumer(
-            **self.settings, auto_offset_reset="earliest", enable_auto_commit=False
+            **self.client_settings, auto_offset_reset="earliest", enable_auto_commit=False
         ) as consumer:
             partitions = [
                 TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))
@@ -79,11 +79,11 @@ class Cluster:
     def committed(self, group, topic):
         """Return the group's committed offsets on the topic: {partition number: offset}.
 
-        After a restart of the broker, and before its first group, wait until it can answer.
+        Wait until the broker can answer, which takes a while after a restart or before its first group.
         """
 
         def list_offsets():
-            with KafkaAdminClient(**self.settings) as admin:
+            with KafkaAdminClient(**self.client_settings) as admin:
                 return [admin.list_group_offsets([group])[group]]
 
         [offsets] = wait_until(list_offsets, what=f"the broker lists the offsets of the group {group}")
@@ -92,7 +92,7 @@ class Cluster:
     def lag(self, group, topic):
         """Return how many stored messages the group has not committed."""
         committed = self.committed(group, topic)
-        with KafkaConsumer(**self.settings) as consumer:
+        with KafkaConsumer(**self.client_settings) as consumer:
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
             ends = consumer.end_offsets(partitions)
         return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())
@@ -100,11 +100,11 @@ class Cluster:
     def members(self, group):
         """Return how many members the group has.
 
-        After a restart of the broker, and before its first group, wait until it can answer.
+        Wait until the broker can answer, which takes a while after a restart or before its first group.
         """
 
         def describe():
-            with KafkaAdminClient(**self.settings) as admin:
+            with KafkaAdminClient(**self.client_settings) as admin:
                 description = admin.describe_groups([group])[group]
             no_error = not description["error"] or "GroupIdNotFound" in description["error"]
             return no_error and [len(description["members"])]
@@ -112,10 +112,10 @@ class Cluster:
         return wait_until(describe, what=f"the broker describes the group {group}")[0]
 
     def deny(self, operation, kind, name):
-        """Let everybody look at the topic or the group, and nobody do this operation (an ACLOperation) on it.
+        """Deny everyone this operation (an ACLOperation), but let them describe the topic or group.
 
         kind: a ResourceType.
         """
         rules = [(operation, ACLPermissionType.DENY), (ACLOperation.DESCRIBE, ACLPermissionType.ALLOW)]
-        with KafkaAdminClient(**self.settings) as admin:
+        with KafkaAdminClient(**self.client_settings) as admin:
             admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])

@@ -1,4 +1,4 @@
-"""Ports behind which there is no broker."""
+"""Ports with no broker behind them."""
 
 import socketserver
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,3 @@ def closing_connections(port):
             yield
         finally:
             proxy.shutdown()
-
-
-def address_of(server):
-    return f"127.0.0.1:{server.getsockname()[1]}"

@@ -19,7 +19,7 @@ from support.waiting import wait_until, with_slack
 ROOT = Path(__file__).parents[2]
 SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_worker"
 WORKERS = STREAMING, BATCH
-LINES = {  # how the lines begin that a worker prints after its first
+LINES = {  # how a worker's lines begin, after its first
     STREAMING: ["^sending", "^updating", "^finished"],
     BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
 }
@@ -100,7 +100,7 @@ class Process:
         return "\n".join([f"--- {self.name}, exit code {self.popen.poll()}", *shown])
 
     def wait_for(self, pattern, count=1, seconds=30):
-        """Wait for so many lines of output that match the pattern; return the time of the last one."""
+        """Wait for that many lines of output that match the pattern; return the time of the last one."""
         return self._wait_for(self.out_times, pattern, count, seconds)
 
     def wait_for_error(self, pattern="", count=1, seconds=30):
@@ -140,8 +140,11 @@ class Process:
         return self.popen.returncode
 
     def children(self):
-        """Return the processes that it has started, and those that these have started."""
+        """Return the processes that it has started, and their descendants."""
         return psutil.Process(self.pid).children(recursive=True)
+
+    def cpu_seconds(self):
+        return sum(psutil.Process(self.pid).cpu_times()[:2])
 
     def end(self):
         """Kill it if it is still running."""
@@ -183,7 +186,7 @@ class Script(Process):
 
 
 def emails_sent(line):
-    """Return the emails in this line of a worker's output if with it their processing begins."""
+    """Return the emails in this line of a worker's output if the line marks the start of their processing."""
     if match := re.fullmatch(r"sending email to user (\[.*\])", line):
         return ast.literal_eval(match[1])
     match = re.fullmatch(r"sending email to (.*)", line)
@@ -201,11 +204,14 @@ def signal_until_exit(process, signals):
     return sent
 
 
-def stop(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
-    """Signal the worker, and check that it exits within so many seconds of finishing its work."""
+def stop_and_check(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
+    """Signal the worker, and check that it exits within that many seconds of finishing its work."""
     signalled = time.monotonic()
     worker.signal(signal_number)
     assert worker.wait(60) == exit_code
     took = time.monotonic() - max([signalled] + [at for at, line in worker.out_times if line != GOODBYE])
     assert took < with_slack(seconds)
-    assert worker.out[-1] == GOODBYE if exit_code == 0 else REDELIVERED in worker.err[-1]
+    if exit_code == 0:
+        assert worker.out[-1] == GOODBYE
+    else:
+        assert REDELIVERED in worker.err[-1]

@@ -1,4 +1,4 @@
-"""Runs a script of the current folder with other values for its constants, which it reads when it uses them.
+"""Runs a script from the current folder with some constants replaced, which it must read when it uses them.
 
     python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 

@@ -1,4 +1,4 @@
-"""Wait with a limit."""
+"""Waiting with a timeout."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from kafka.errors import KafkaError
 
 
 def wait_until(condition, seconds=30, what="the condition holds"):
-    """Wait until condition() is true and return its value; raise AssertionError after so many seconds."""
+    """Wait until condition() is true and return its value; raise AssertionError after that many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         began, reason = time.monotonic(), "still false"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kafka import KafkaProducer
 
-from support.processes import STREAMING, Script, stop
+from support.processes import STREAMING, Script, stop_and_check
 from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
@@ -20,7 +20,7 @@ class Workload:
 
     settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
     published: the emails that the broker has acknowledged, each a different one.
-    workers: all that were started, also those that have ended.
+    workers: all that were started, including those that have ended.
     start_script: starts a worker; called as Script is.
     """
 
@@ -54,12 +54,12 @@ class Workload:
 
     @contextmanager
     def traffic(self, per_second=10):
-        """Publish so many emails a second while the block runs; raise what keeps one from being stored."""
+        """Publish that many emails a second while the block runs; re-raise any publishing error."""
         is_over = threading.Event()
 
         def publish():
             number = len(self.published)
-            with KafkaProducer(**self.cluster.settings) as producer:
+            with KafkaProducer(**self.cluster.client_settings) as producer:
                 while not is_over.wait(1 / per_second):
                     email = f"user{number}@gmail.com"
                     producer.send(self.topic, email.encode(), partition=number % self.partitions).get(30)
@@ -79,7 +79,7 @@ class Workload:
         return set(self.published) - {email for worker in self.workers for email in worker.finished()}
 
     def repeated(self):
-        """Return {email: how many times too often its processing was begun}."""
+        """Return {email: how many extra times its processing began}."""
         begun = Counter(email for worker in self.workers for email in worker.begun())
         return {email: times - 1 for email, times in begun.items() if times > 1}
 
@@ -88,7 +88,7 @@ class Workload:
         return sum(self.cluster.committed(self.topic, self.topic).values())
 
     def lag(self):
-        """Return how many messages the group has not committed, be they emails or not."""
+        """Return how many messages the group has not committed, whether or not they are emails."""
         return self.cluster.lag(self.topic, self.topic)
 
     @property
@@ -115,7 +115,7 @@ class Workload:
         wait_until(lambda: self.members() == count, what=f"the group has {count} members")
 
     def check(self, repeated=0):
-        """Check that nothing was lost, no more than this repeated, and that nobody saw a traceback."""
+        """Check that there are no losses, no more repeats than that, and no traceback."""
         assert not self.lost(), f"lost: {self.lost()}"
         assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
         assert "Traceback" not in "".join(self.errors)
@@ -123,7 +123,7 @@ class Workload:
     def finish(self, repeated=0, seconds=30):
         """Wait until all messages are processed and committed, stop the workers, and check()."""
         self.wait_until_done(seconds)
-        in_parallel(stop, [worker for worker in self.workers if worker.popen.poll() is None])
+        in_parallel(stop_and_check, [worker for worker in self.workers if worker.popen.poll() is None])
         self.check(repeated)
 
 

@@ -1,0 +1,41 @@
+"""The broker denies access to a topic or a group."""
+
+import pytest
+from kafka.admin import ACLOperation, ResourceType
+from support.processes import BATCH, GOODBYE, PRODUCER, REDELIVERED, SENDING
+from support.workload import NEVER
+
+pytestmark = pytest.mark.embedded_broker
+
+
+@pytest.mark.parametrize(("kind", "moment"), [("group", "while at work"), ("topic", "from the start")])
+def test_a_worker_without_permission_exits_and_says_why(worker_name, new_workload, kind, moment):
+    workload = new_workload(WORK_SECONDS=0.3, BUFFER_SIZE=2)
+    workload.publish(6)
+    if moment == "while at work":
+        worker = workload.start(worker_name)
+        worker.wait_for(SENDING)
+    workload.cluster.deny(ACLOperation.READ, ResourceType[kind.upper()], workload.topic)
+    if moment == "from the start":
+        worker = workload.start(worker_name)
+    error = f"{kind.capitalize()}Authorization"
+    assert worker.wait() == 1 and error in worker.err[-1] and REDELIVERED in worker.err[-1]
+    assert len(worker.err) == 1 and GOODBYE not in worker.out
+
+
+def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER)
+    workload.publish(3)
+    worker = workload.start(BATCH)
+    worker.wait_for("^received")
+    workload.cluster.deny(ACLOperation.READ, ResourceType.TOPIC, workload.topic)
+    assert worker.wait() == 1 and REDELIVERED in worker.err[-1]
+    assert not worker.begun()
+
+
+def test_the_producer_reports_a_missing_permission(start, cluster, topic):
+    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
+    producer = start(PRODUCER, cluster.address, TOPIC=topic)
+    assert producer.wait() == 1
+    [line] = producer.err
+    assert "TopicAuthorization" in line and producer.out == [f"Topic {topic} is already created"]
