@@ -19,15 +19,15 @@ CONNECTION = {
 
 def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once, without a traceback
-    sys.stdout.reconfigure(line_buffering=True)  # Ctrl+C and os._exit() would discard buffered output
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
         reason = str(error)[:200]  # some error messages are very long
-        hint = " (Is the broker up?)" if isinstance(error, KafkaTimeoutError) else ""  # no answer in time
-        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {reason}{hint}", file=sys.stderr)
-        os._exit(1)  # not sys.exit(): after a timeout, kafka-python's exit cleanup would print a traceback
+        if isinstance(error, KafkaTimeoutError):  # no broker answered in time
+            reason += " (Is the broker up?)"
+        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {reason}", file=sys.stderr)
+        os._exit(1)  # skip kafka-python's cleanup at exit: it would try to send again, and print a traceback
 
 
 def create_topic():
@@ -36,24 +36,24 @@ def create_topic():
             # One partition (an ordered log) and one copy of it (replica) are enough for a single broker.
             admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}})
         except TopicAlreadyExistsError:
-            print(f"Topic {TOPIC} is already created")
+            print(f"Topic {TOPIC} is already created", flush=True)
 
 
 def publish_signups():
     producer = KafkaProducer(
         **CONNECTION,
-        acks="all",  # the broker acknowledges once every in-sync replica has the message; here there is one
-        enable_idempotence=True,  # a retry by the client stores no duplicate (running this script again does)
-        max_block_ms=5_000,  # send() may wait up to 5 s to learn which broker has the topic
+        acks="all",  # acknowledge once every in-sync replica (here: the only copy) has the message
+        enable_idempotence=True,  # the client's retries store no duplicates; a second run of this script does
+        max_block_ms=5_000,  # send() waits at most 5 s to learn which broker has the topic
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
         future = producer.send(TOPIC, email.encode())  # queue it; a background thread sends it
-        # Wait for the acknowledgement. If none comes in 30 s, the message may or may not have been stored.
+        # Wait for the acknowledgement. None in 30 s is an error: the message may or may not have been stored.
         future.get(timeout=30)
-        print(f"Published message to message broker. User email: {email}")
+        print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
-    producer.close()  # on success only: after a timeout, it would wait for the unsent message
+    producer.close()  # after an error, main() exits without it
 
 
 if __name__ == "__main__":
