@@ -1,4 +1,4 @@
-"""Stand in for a web application: create the topic, then publish ten sign-ups."""
+"""Play the web application: create the topic, then publish ten sign-ups."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ CONNECTION = {
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once: no traceback, no cleanup
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
         reason = str(error)[:200]  # some error messages are very long
-        if isinstance(error, KafkaTimeoutError):  # no broker answered in time
+        if isinstance(error, KafkaTimeoutError):  # bootstrap, send() or get() ran out of time
             reason += " (Is the broker up?)"
         print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {reason}", file=sys.stderr)
-        os._exit(1)  # skip kafka-python's cleanup at exit: it would try to send again, and print a traceback
+        os._exit(1)  # not sys.exit(): kafka-python's exit hook would retry the send and print a traceback
 
 
 def create_topic():
@@ -42,18 +42,18 @@ def create_topic():
 def publish_signups():
     producer = KafkaProducer(
         **CONNECTION,
-        acks="all",  # acknowledge once every in-sync replica (here: the only copy) has the message
-        enable_idempotence=True,  # the client's retries store no duplicates; a second run of this script does
-        max_block_ms=5_000,  # send() waits at most 5 s to learn which broker has the topic
+        acks="all",  # acknowledge once all up-to-date copies (in-sync replicas; here one) have it
+        enable_idempotence=True,  # the client's retries never store a message twice (rerunning the script does)
+        max_block_ms=5_000,  # send() first looks up the topic's broker: wait at most 5 s for that
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
         future = producer.send(TOPIC, email.encode())  # queue it; a background thread sends it
-        # Wait for the acknowledgement. None in 30 s is an error: the message may or may not have been stored.
+        # Wait for the acknowledgement. After 30 s, get() raises; the message may still have been stored.
         future.get(timeout=30)
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
-    producer.close()  # after an error, main() exits without it
+    producer.close()  # no "with": after an error, closing would wait for the unsent message
 
 
 if __name__ == "__main__":
