@@ -43,7 +43,7 @@ def publish_signups():
     producer = KafkaProducer(
         **CONNECTION,
         acks="all",  # acknowledge once all up-to-date copies (in-sync replicas; here one) have it
-        enable_idempotence=True,  # the client's retries never store a message twice (rerunning the script does)
+        enable_idempotence=True,  # the client's retries store no duplicates (but rerunning the script does)
         max_block_ms=5_000,  # send() first looks up the topic's broker: wait at most 5 s for that
     )
     for i in range(10):

@@ -61,7 +61,10 @@ class Run(Script):
         return next(mark for mark in self.counts[word] if mark[1] >= count)
 
     def rate(self, first, last, count):
-        """Return messages a second, from the first line with one word until lines with another name count."""
+        """Return messages a second, from the first line with one word until lines with another name count.
+
+        Then end it.
+        """
         start, _ = self.when(first)
         end, messages = self.when(last, count)
         self.stop_and_time()
@@ -92,13 +95,13 @@ class Benchmark:
         self.task = progress.add_task("starting", total=7)
 
     def run(self):
-        topic = self.batch()
-        self.streaming()
-        self.latency()
-        self.idle_exit()
-        self.idle_cpu()
-        self.memory(topic)
-        self.scaling()
+        topic = self.measure_batch()
+        self.measure_streaming()
+        self.measure_latency()
+        self.measure_idle_exit()
+        self.measure_idle_cpu()
+        self.measure_memory(topic)
+        self.measure_scaling()
 
     def worker(self, name, topic, WORK_SECONDS=0, **settings):
         return Run(self.address, name, topic, WORK_SECONDS=WORK_SECONDS, **settings)
@@ -119,7 +122,7 @@ class Benchmark:
             producer.flush()
             last.get()
 
-    def measure(self, what, **functions):
+    def in_turn(self, what, **functions):
         """Call the functions in turn, in every round; return for each, in order, what it returned."""
         self.progress.update(self.task, description=what)
         numbers = {name: [] for name in functions}
@@ -146,10 +149,10 @@ class Benchmark:
             (what, spread(ours), spread(theirs), f"{value:.2f}", bound, "yes" if is_met else "NO")
         )
 
-    def batch(self):
+    def measure_batch(self):
         waiting = int(500_000 * self.scale)
         topic, count = self.topic(waiting), int(waiting * 0.9)
-        ours, bare = self.measure(
+        ours, bare = self.in_turn(
             "batch worker, messages a second",
             worker=lambda: self.worker(BATCH, topic).rate("received", "updating", count),
             bare=lambda: self.bare(topic, COUNT=count).rate("read", "read", count),
@@ -159,12 +162,12 @@ class Benchmark:
         )
         return topic
 
-    def streaming(self):
+    def measure_streaming(self):
         count = int(10_000 * self.scale)
         topic = self.topic(count)
         settings = {"COUNT": count, "IS_COMMITTING": True, "max_poll_records": 1}
         self.bare(topic, **settings).rate("read", "read", count)  # a new broker's first commits are slower
-        ours, bare = self.measure(
+        ours, bare = self.in_turn(
             "streaming worker, messages a second",
             worker=lambda: self.worker(STREAMING, topic).rate("sending", "finished", count),
             bare=lambda: self.bare(topic, **settings).rate("read", "read", count),
@@ -172,7 +175,7 @@ class Benchmark:
         what = "streaming / bare loop with its commits, messages/s"
         self.row(what, ours, bare, median(ours) / median(bare), at_least=0.9)
 
-    def latency(self):
+    def measure_latency(self):
         """Measure how fast a process starts, and then how fast it is."""
         count = max(20, int(300 * self.scale))
         starts = {"sending": [], "read": []}  # seconds from the start to the first line of work
@@ -192,7 +195,7 @@ class Benchmark:
             delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
             return quantiles(delays, n=100)[98]
 
-        ours, bare = self.measure(
+        ours, bare = self.in_turn(
             "from acknowledgement to first line, 99th percentile of milliseconds",
             worker=lambda: measured(lambda topic: self.worker(STREAMING, topic), "sending"),
             bare=lambda: measured(self.bare, "read"),
@@ -201,14 +204,14 @@ class Benchmark:
         ours, bare = starts.values()
         self.row("start - bare loop's, s", ours, bare, median(ours) - median(bare), at_most=0.1)
 
-    def idle_exit(self):
+    def measure_idle_exit(self):
         def measured(run):
             run.when("finished")
             time.sleep(0.05)  # it has committed, and has just begun to wait for messages: the longest way out
             return run.stop_and_time()
 
         topic = self.topic(1)
-        streaming, batch = self.measure(
+        streaming, batch = self.in_turn(
             "seconds from SIGTERM to exit when idle",
             streaming=lambda: measured(self.worker(STREAMING, topic)),
             batch=lambda: measured(self.worker(BATCH, topic, BATCH_SECONDS=0.2)),
@@ -216,7 +219,7 @@ class Benchmark:
         self.row("idle exit, s: streaming", streaming, [], median(streaming), at_most=0.6)
         self.row("idle exit, s: batch", batch, [], median(batch), at_most=0.6)
 
-    def idle_cpu(self):
+    def measure_idle_cpu(self):
         def measured(name):
             run = self.worker(name, self.topic(1))
             run.when("finished")
@@ -227,7 +230,7 @@ class Benchmark:
             run.stop_and_time()
             return percent
 
-        streaming, batch = self.measure(
+        streaming, batch = self.in_turn(
             "CPU percent of an idle worker",
             streaming=lambda: measured(STREAMING),
             batch=lambda: measured(BATCH),
@@ -235,8 +238,8 @@ class Benchmark:
         self.row("idle CPU, percent: streaming", streaming, [], median(streaming), at_most=1)
         self.row("idle CPU, percent: batch", batch, [], median(batch), at_most=1)
 
-    def memory(self, topic):
-        """topic: the one from batch(), which already holds half of the messages."""
+    def measure_memory(self, topic):
+        """topic: the one from measure_batch(), which already holds half of the messages."""
         few, many = int(10_000 * self.scale), int(1_000_000 * self.scale)
         self.publish(topic, many - many // 2)
         small = self.topic(few)
@@ -253,7 +256,7 @@ class Benchmark:
             run.stop_and_time()
             return max(sizes) / 2**20
 
-        large, little = self.measure(
+        large, little = self.in_turn(
             "batch worker, peak resident MiB", many=lambda: peak(topic, many), few=lambda: peak(small, few)
         )
         self.row(f"peak MiB, {many:,} messages waiting", large, [], median(large), at_most=80)
@@ -261,7 +264,7 @@ class Benchmark:
         what = f"the same - with {few:,} waiting"
         self.row(what, large, little, median(large) - median(little), at_most=10)
 
-    def scaling(self):
+    def measure_scaling(self):
         def measured(workers):
             topic = self.topic(4000, partitions=4)
             settings = {"GROUP_ID": topic, "WORK_SECONDS": 0.005}
@@ -277,7 +280,7 @@ class Benchmark:
             [(start, before), (end, after)] = counts
             return (after - before) / (end - start)
 
-        four, one = self.measure(
+        four, one = self.in_turn(
             "streaming workers on 4 partitions, WORK_SECONDS = 0.005, messages a second",
             four=lambda: measured(4),
             one=lambda: measured(1),
@@ -303,27 +306,15 @@ def machine():
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {name}, {memory:.0f} GiB"
 
 
-def scale(text):
-    if not 0 < float(text) <= 10:
-        raise ValueError
-    return float(text)
-
-
-def rounds(text):
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
 def main():
     parser = argparse.ArgumentParser(description="Measure what the workers add to kafka-python.")
     parser.add_argument(
-        "scale", nargs="?", type=scale, default=1, help="fraction of the messages (default: 1)"
+        "scale", nargs="?", type=float, default=1, help="fraction of the messages (default: 1)"
     )
-    parser.add_argument(
-        "--rounds", type=rounds, default=3, help="how many times each is measured (default: 3)"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="how many times each is measured (default: 3)")
     args = parser.parse_args()
+    if not 0 < args.scale <= 10 or args.rounds < 1:
+        parser.error("the scale must be more than 0 and at most 10, and there must be a round")
     began, load = time.monotonic(), psutil.getloadavg()[0]
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()

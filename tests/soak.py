@@ -18,6 +18,7 @@ Exit code 130: interrupted by a signal; the broker and the workers are ended.
 
 import argparse
 import random
+import signal
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from support.cluster import Cluster
-from support.processes import emails_sent
+from support.processes import BATCH, STREAMING, WORKERS, email_of, emails_sent
 from support.waiting import wait_until
 from support.workload import SHORT_SESSION, Workload
 
@@ -42,7 +43,7 @@ SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
 SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
 CATCH_UP_SECONDS = 20
-WORK_SECONDS = {"streaming": 0.01, "batch": 0.3}  # three keep up, and are busy half of the time
+WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
 STARTED, THAWED = "workers started", "worker thawed"  # noted like faults, but they cause no repeats
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
@@ -63,13 +64,13 @@ class Fleet(Workload):
         self.note(STARTED)
 
     def start_worker(self):
-        self.running.append(self.start(f"{self.name}_worker"))
+        self.running.append(self.start(self.name))
 
     def note(self, what, worker=None):
         self.events.append(Event(time.monotonic(), what, worker))
 
     def send(self, producer, number):
-        email = f"user{number}@gmail.com"
+        email = email_of(number)
         future = producer.send(self.topic, email.encode(), partition=number % PARTITIONS)
         future.add_callback(lambda _: self.published.append(email))
 
@@ -93,7 +94,7 @@ class Fleet(Workload):
     def stop_worker(self, worker, broker_is):
         """Stop the worker by SIGTERM, and note how it exits."""
         self.running.remove(worker)
-        worker.signal(15)
+        worker.signal(signal.SIGTERM)
         try:
             code = worker.wait(EXIT_SECONDS)
         except AssertionError:
@@ -124,7 +125,8 @@ class Fleet(Workload):
         """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
         worker.wait()
         outages = [event.at for event in self.events if event.what.startswith("broker")]
-        return "Unable to bootstrap" in "".join(worker.err) and max(outages, default=0) > worker.started - 30
+        is_struck = max(outages, default=0) > worker.started - 30  # it tries for 20 s
+        return is_struck and "Unable to bootstrap" in "".join(worker.err)
 
     def remaining(self):
         """Return how much is not processed or not committed; not 0 if the broker does not answer."""
@@ -134,7 +136,7 @@ class Fleet(Workload):
             lag = 1
         return len(self.lost()) + lag + len(self.frozen)
 
-    def repeats(self):
+    def attributed_repeats(self):
         begun = [
             (at, worker, int(email.removeprefix("user").removesuffix("@gmail.com")))
             for worker in self.workers
@@ -169,10 +171,10 @@ class Fleet(Workload):
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
                 self.problems.append(f"a traceback\n{worker}")
-        repeats = self.repeats()
+        repeats = self.attributed_repeats()
         batches = [len(emails_sent(line)) for worker in self.workers for line in worker.out]
         faults = [event for event in self.events if event.what not in (STARTED, THAWED)]
-        explained = len(faults) * (2 if self.name == "streaming" else max(batches, default=0))
+        explained = len(faults) * (2 if self.name == STREAMING else max(batches, default=0))
         if len(repeats) > explained:
             self.problems.append(f"{len(repeats)} repeats, but the faults explain {explained} at most")
         occurred = Counter(event.what for event in self.events)
@@ -233,7 +235,7 @@ class Soak:
     def wait(self, seconds, what):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            look_after(self.fleets)
+            all_ready(self.fleets)
             self.report(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
@@ -266,7 +268,7 @@ class Soak:
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
-                wait_until(lambda: look_after(self.fleets), 60, "a worker of each kind is running")
+                wait_until(lambda: all_ready(self.fleets), 60, "a worker of each kind is running")
                 for fleet in self.fleets:
                     fleet.strike(fault, self.rng)
 
@@ -304,7 +306,7 @@ class Soak:
                     fleet.end()
 
 
-def look_after(fleets):
+def all_ready(fleets):
     """Look after the fleets; return whether each has a worker that a fault can strike."""
     for fleet in fleets:
         fleet.look_after()
@@ -320,18 +322,18 @@ def main():
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     args = parser.parse_args()
     print(f"seed {args.seed}, {args.seconds:g} s", flush=True)
-    names = ["streaming", "batch"] if args.worker == "both" else [args.worker]
+    names = [name for name in WORKERS if args.worker in (name.removesuffix("_worker"), "both")]
     settings = {"never_commit": True} if args.never_commit else {}
     faults = [args.fault] if args.fault else FAULTS
     with ending_cleanly("Stopped; nothing that the soak started is still running."):
         verdicts = Soak(args.seconds, args.seed, names, faults, settings).run()
-    table = Table("", *(fleet.name for fleet in verdicts), box=None)
+    table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
     Console(highlight=False, width=100).print(table)
     for fleet in verdicts:
         for problem in fleet.problems:
-            print(f"{fleet.name} worker: {problem}", file=sys.stderr)
+            print(f"{fleet.name}: {problem}", file=sys.stderr)
     sys.exit(any(fleet.problems for fleet in verdicts))
 
 

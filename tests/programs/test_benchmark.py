@@ -14,4 +14,4 @@ def test_every_measurement_has_a_row(start_program):
 
 def test_an_invalid_argument_is_reported_without_a_traceback(start_program):
     program = start_program("benchmark", "--rounds", "0")
-    assert program.wait() == 2 and "invalid rounds value" in program.err[-1]
+    assert program.wait() == 2 and "there must be a round" in program.err[-1]

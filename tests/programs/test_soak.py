@@ -29,8 +29,8 @@ def test_the_soak_fails_if_workers_never_commit(start_program):
     program = start_program("soak", "8", *options)
     assert program.wait(100) == 1
     errors = "\n".join(program.err)
-    assert re.search(r"^streaming worker: \d+ messages are not committed", errors, re.M)
-    assert re.search(r"^streaming worker: \d+ repeats, but the faults explain", errors, re.M)
+    assert re.search(r"^streaming_worker: \d+ messages are not committed", errors, re.M)
+    assert re.search(r"^streaming_worker: \d+ repeats, but the faults explain", errors, re.M)
 
 
 def test_sigterm_while_the_broker_is_down_ends_the_soak_and_everything_it_started(start_program):

@@ -80,7 +80,10 @@ def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, c
 @pytest.mark.long(40)
 @pytest.mark.embedded_broker
 def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
-    """The broker asks its controller, here a process of its own, for a block of producer ids."""
+    """The broker asks its controller, here a process of its own, for a block of producer ids.
+
+    Only get() has a limit here: kafka-python's delivery_timeout_ms does not begin before there is an id.
+    """
     controller, broker = Broker(), Broker()
     address = controller.properties["controller.quorum.bootstrap.servers"]
     controller.properties |= {

@@ -26,7 +26,7 @@ def test_the_compose_file_starts_one_broker_for_clients_on_this_machine():
 def test_the_compose_file_switches_developer_mode_off():
     """The switches need "=": rpk reads `--check false` as the switch --check, which means true."""
     [service] = COMPOSE["services"].values()
-    words = " ".join(service["command"]) if isinstance(service["command"], list) else service["command"]
+    words = " ".join(service["command"])
     for switch in (
         "--unsafe-bypass-fsync=false",
         "--set redpanda.auto_create_topics_enabled=false",

@@ -24,7 +24,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -34,27 +33,15 @@ import pytest
 import yaml
 from broker import free_port
 from support.processes import ROOT, Process
+from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 BROKER = "python tests/broker.py"
-ADDRESS = "localhost:9092"
 NAIVE = "/tmp/naive"
 NOTHING = "(no line came)"
 KILLED = set()  # the processes that "pkill -9" has ended
 QUIET_SECONDS = 4  # after that a worker, or a reader, assumes that nothing more is coming
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
-
-
-def blocks(language):
-    """[(the line above it, lines, line number)] of all blocks in that language."""
-    found = []
-    for match in re.finditer(rf"^```{language}\n(.*?)^```$", README, re.M | re.S):
-        before = README[: match.start()].rstrip("\n")
-        found.append(
-            (before.rpartition("\n")[2], match[1].splitlines(), README[: match.start()].count("\n") + 2)
-        )
-    return found
 
 
 def code_blocks():
@@ -96,7 +83,7 @@ class Terminal:
             f"terminal {self.name}",
             ["sh", "-c", real] if "|" in real else shlex.split(real),
             {
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "PATH": PATH,
                 "BOOTSTRAP_SERVERS": f"localhost:{self.port}",
             },
             stderr=subprocess.STDOUT,

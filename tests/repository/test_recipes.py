@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 from broker import Broker
@@ -17,13 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kafka.admin import ACLOperation, ResourceType
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
+from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def recipe(name, language="python"):
-    return re.search(rf"^```{language} recipe={name}\n(.*?)```", README, re.M | re.S)[1]
+    [(_, lines, _)] = blocks(f"{language} recipe={name}")
+    return "\n".join([*lines, ""])
 
 
 def edit(script, *changes):
@@ -59,6 +58,17 @@ def once_worker(copies):
         (function(script, "process_message"), recipe("once") + "\n\n"),
     )
     return script
+
+
+@pytest.fixture
+def run_worker(start, cluster, topic):
+    """run_worker(script, **settings) starts a changed streaming_worker.py on the test's topic."""
+
+    def run_worker(script, **settings):
+        names = {"TOPIC": topic, "GROUP_ID": topic}
+        return start(STREAMING, cluster.address, folder=script.parent, **{**names, **settings})
+
+    return run_worker
 
 
 def test_every_block_of_python_without_a_file_is_a_recipe_that_is_tested_here():
@@ -137,21 +147,22 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
             assert "Unable to bootstrap" in script.err[0]
 
 
-def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(start, copies, once_worker, cluster):
+def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
+    start, run_worker, copies, once_worker, cluster, topic
+):
     edit(copies[PRODUCER], ("import os\n", "import json\nimport os\nimport uuid\n"))
     [send] = re.findall(
         r"^ +future = producer\.send\(.*\n", copies[PRODUCER].read_text(encoding="utf-8"), re.M
     )
     edit(copies[PRODUCER], (send, textwrap.indent(recipe("json"), " " * 8)))
-    topic = cluster.new_name()
     assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
-    first = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="first")
+    first = run_worker(once_worker)
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
     stop_and_check(first)
     assert len(first.begun()) == 10
-    second = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID="second")
+    second = run_worker(once_worker, GROUP_ID=cluster.new_name())
     second.wait_for("^already sent", count=10)
     stop_and_check(second)
     assert second.begun() == []
@@ -159,30 +170,31 @@ def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(start, cop
 
 def shell(command, cluster, topic):
     """Run a command of the README on this cluster, with this topic for user_signups; return its output."""
-    command = command.removeprefix("$ ").replace("localhost:9092", cluster.address)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = command.replace("user_signups", topic)
+    command = command.removeprefix("$ ").replace(ADDRESS, cluster.address).replace("user_signups", topic)
+    environment = {**os.environ, "PATH": PATH}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_a_message_published_twice_is_reported_as_the_readme_shows(start, once_worker, cluster, topic):
+def test_a_message_published_twice_is_reported_as_the_readme_shows(run_worker, once_worker, cluster, topic):
     lines = recipe("once-run", "console").replace("^C", "").splitlines()
     producer, _, publish, _, first_line, dots, sent, already_sent, goodbye = lines
     assert (producer, dots) == ("$ python producer.py | tail -1", "...")
     shell(publish, cluster, topic)
-    worker = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic)
+    worker = run_worker(once_worker)
     worker.wait_for("^already sent")
     stop_and_check(worker)
     assert worker.out == [first_line, sent, already_sent, goodbye]
 
 
-def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(start, once_worker, cluster, topic):
+def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
+    run_worker, once_worker, cluster, topic
+):
     cluster.publish(topic, ["not JSON", '{"id": "1", "email": "ada@example.com"}'])
     [error] = re.findall(r"raises\s+`(\S+)`\s+and\s+ends", README)
     for _ in range(2):
-        worker = start(STREAMING, cluster.address, folder=once_worker.parent, TOPIC=topic, GROUP_ID=topic)
+        worker = run_worker(once_worker)
         assert worker.wait() == 1
         assert len(worker.out) == 1 and worker.err[-1].startswith(error)
     assert cluster.committed(topic, topic) == {}
@@ -201,7 +213,7 @@ def retrying_worker(once_worker):
 
 
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    start, retrying_worker, cluster, topic
+    run_worker, retrying_worker, cluster, topic
 ):
     cluster.topics.add(dead_letters := f"{topic}.dlq")
     lines = recipe("dead-letter-run", "console").replace("\\\n", "").splitlines()
@@ -210,8 +222,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     shell(publish, cluster, topic)
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
     cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
-    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0.2, 0.4, 0]}
-    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
+    worker = run_worker(retrying_worker, PAUSES=[0.1, 0.2, 0.4, 0])
     worker.wait_for("^sending email to 'ada@example.com'")
     stop_and_check(worker)
     assert shown == [worker.out[0], worker.err[0], "...", f"^C{worker.out[-1]}"]
@@ -226,13 +237,14 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     assert cluster.committed(topic, topic) == {0: 5}
 
 
-def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(start, retrying_worker, cluster, topic):
+def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
+    run_worker, retrying_worker, cluster, topic
+):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
     [sending] = re.findall(r"^ +print.*sending.*\n", retrying_worker.read_text(encoding="utf-8"), re.M)
     edit(retrying_worker, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
-    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0.1, 0]}
-    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
+    worker = run_worker(retrying_worker, PAUSES=[0.1, 0])
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
     assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
@@ -240,12 +252,11 @@ def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(start, retr
 
 @pytest.mark.embedded_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    start, retrying_worker, cluster, topic
+    run_worker, retrying_worker, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
-    settings = {"TOPIC": topic, "GROUP_ID": topic, "PAUSES": [0]}
-    worker = start(STREAMING, cluster.address, folder=retrying_worker.parent, **settings)
+    worker = run_worker(retrying_worker, PAUSES=[0])
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 

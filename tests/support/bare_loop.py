@@ -1,4 +1,5 @@
-"""The loop with which the benchmark compares the workers; run_script.py sets what is in capitals.
+"""The loop with which the benchmark compares the workers. run_script.py, which is beside it, sets what is in
+capitals and replaces KafkaConsumer.
 
 It reports the number of messages read: after the first poll(), then after every poll() from COUNT on.
 """

@@ -23,7 +23,13 @@ LINES = {  # how a worker's lines begin, after its first
     STREAMING: ["^sending", "^updating", "^finished"],
     BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
 }
-EMAILS = [f"user{number}@gmail.com" for number in range(10)]  # what the producer publishes
+
+
+def email_of(number):
+    return f"user{number}@gmail.com"
+
+
+EMAILS = [email_of(number) for number in range(10)]  # what the producer publishes
 PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in EMAILS]
 GOODBYE = "End of the program. I was killed gracefully"
 SENDING = "^sending email to"

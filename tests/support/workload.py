@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kafka import KafkaProducer
 
-from support.processes import STREAMING, Script, stop_and_check
+from support.processes import STREAMING, Script, email_of, stop_and_check
 from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
@@ -48,7 +48,7 @@ class Workload:
 
     def publish(self, count):
         first = len(self.published)
-        emails = [f"user{number}@gmail.com" for number in range(first, first + count)]
+        emails = [email_of(number) for number in range(first, first + count)]
         self.cluster.publish(self.topic, emails, self.partitions)
         self.published += emails
 
@@ -61,7 +61,7 @@ class Workload:
             number = len(self.published)
             with KafkaProducer(**self.cluster.client_settings) as producer:
                 while not is_over.wait(1 / per_second):
-                    email = f"user{number}@gmail.com"
+                    email = email_of(number)
                     producer.send(self.topic, email.encode(), partition=number % self.partitions).get(30)
                     self.published.append(email)
                     number += 1

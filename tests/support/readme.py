@@ -1,0 +1,23 @@
+"""The main README, and what a reader's terminal finds."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from support.processes import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "localhost:9092"
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
+
+
+def blocks(language):
+    """[(the line above it, lines, line number)] of all blocks in that language."""
+    found = []
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", README, re.M | re.S):
+        before = README[: match.start()].rstrip("\n")
+        found.append(
+            (before.rpartition("\n")[2], match[1].splitlines(), README[: match.start()].count("\n") + 2)
+        )
+    return found
