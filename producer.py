@@ -1,4 +1,4 @@
-"""Play the web application: create the topic, then publish ten sign-ups."""
+"""Create the topic and publish ten sign-ups, as a web application would when users register."""
 
 import os
 import signal
@@ -11,29 +11,27 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 CONNECTION = {
-    "bootstrap_servers": BOOTSTRAP_SERVERS.split(","),  # the brokers to contact first
+    "bootstrap_servers": BOOTSTRAP_SERVERS.split(","),
     "bootstrap_timeout_ms": 20_000,  # give up if no broker answers within 20 s
-    "reconnect_backoff_max_ms": 1_000,  # wait at most a second between connection attempts
+    "reconnect_backoff_max_ms": 1000,  # wait at most a second between connection attempts
 }
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once: no traceback, no cleanup
+    # Ctrl+C ends the process at once, without a traceback. A message not yet printed may be stored or not.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         create_topic()
         publish_signups()
     except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
-        reason = str(error)[:200]  # some error messages are very long
-        if isinstance(error, KafkaTimeoutError):  # bootstrap, send() or get() ran out of time
-            reason += " (Is the broker up?)"
-        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {reason}", file=sys.stderr)
-        os._exit(1)  # not sys.exit(): kafka-python's exit hook would retry the send and print a traceback
+        hint = " (Is the broker up?)" if isinstance(error, KafkaTimeoutError) else ""
+        print(f"Publishing to {BOOTSTRAP_SERVERS!r} failed: {str(error)[:200]}{hint}", file=sys.stderr)
+        os._exit(1)  # not sys.exit(): after a timeout, kafka-python would print a traceback at exit
 
 
 def create_topic():
     with KafkaAdminClient(**CONNECTION) as admin:
         try:
-            # One partition (an ordered log) and one copy of it (replica) are enough for a single broker.
             admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}})
         except TopicAlreadyExistsError:
             print(f"Topic {TOPIC} is already created", flush=True)
@@ -42,18 +40,17 @@ def create_topic():
 def publish_signups():
     producer = KafkaProducer(
         **CONNECTION,
-        acks="all",  # acknowledge once all up-to-date copies (in-sync replicas; here one) have it
-        enable_idempotence=True,  # the client's retries store no duplicates (but rerunning the script does)
-        max_block_ms=5_000,  # send() first looks up the topic's broker: wait at most 5 s for that
+        acks="all",  # wait until each in-sync replica has the message; here there is only one
+        enable_idempotence=True,  # the client's retries store no duplicates; running this script again does
+        max_block_ms=5_000,  # send() first asks which broker has the topic: wait at most 5 s
     )
     for i in range(10):
         email = f"user{i}@gmail.com"
-        future = producer.send(TOPIC, email.encode())  # queue it; a background thread sends it
-        # Wait for the acknowledgement. After 30 s, get() raises; the message may still have been stored.
-        future.get(timeout=30)
+        future = producer.send(TOPIC, email.encode())  # only queues the message
+        future.get(timeout=30)  # wait until it is stored; after a timeout, it may still be
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
-    producer.close()  # no "with": after an error, closing would wait for the unsent message
+    producer.close()
 
 
 if __name__ == "__main__":
