@@ -70,7 +70,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         self.emails = SimpleQueue()  # the buffer: at most BUFFER_SIZE addresses
         self.batch_is_due = threading.Event()  # wakes main()
         self.batch_is_done = threading.Event()  # wakes process_buffer_in_main()
-        self.is_committed = True  # whether everything polled is committed
+        self.has_uncommitted = False  # whether anything polled is not committed yet
         self.failure = None  # why the child ended, or None after a clean shutdown
         self.consumer = KafkaConsumer(
             group_id=GROUP_ID,
@@ -78,7 +78,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
             reconnect_backoff_max_ms=1000,  # wait at most a second between connection attempts
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
-            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
+            isolation_level="read_committed",  # skip messages of aborted transactions
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
@@ -91,7 +91,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             while not is_shutting_down:
                 self.fill_buffer()
                 self.process_batch()  # also after a signal, for the last batch
-            self.failure = None if self.is_committed else "The last batch will be delivered again."
+            self.failure = "The last batch will be delivered again." if self.has_uncommitted else None
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
         self.consumer.close(timeout_ms=2000)  # leave the group
@@ -106,58 +106,58 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             except RetriableError:  # rare: poll() retries most failures itself
                 sleep(0.5)
                 continue
-            messages = [message for partition in polled.values() for message in partition]
+            messages = [message for batch in polled.values() for message in batch]
             if count := len(messages):
                 print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
-                self.is_committed = False
+                self.has_uncommitted = True
             for message in messages:
                 if email := email_in(message):
                     self.emails.put(email)
 
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted: make the next poll() join
-            self.consumer._coordinator.request_rejoin()  # sets a flag; kafka-python 3.0.12 can forget to
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # also while the broker is down
+        if not joined:  # still joining, rebalancing or evicted
+            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to
         if monotonic() > self.check_at:
-            self.check_at = monotonic() + 20  # below: infinite if never joined (advertised address wrong?)
+            self.check_at = monotonic() + 20  # the metric below is infinite until the first join
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Process the buffer, then commit. If the commit fails, the next one covers it, unless evicted."""
+        """Process the buffer, then commit. A later commit makes up for one that failed, unless evicted."""
         self.process_buffer_in_main()
         try:
-            if not self.is_committed:
+            if self.has_uncommitted:
                 self.consumer.commit(timeout_ms=2000)
-                self.is_committed = True
+                self.has_uncommitted = False
         except RetriableError as error:
             print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
+        except (CommitFailedError, RebalanceInProgressError) as error:  # the next poll() rejoins
             print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # a batch may take 5 minutes, or 10 s during a rebalance
+        self.batch_is_done.wait()  # limits: max_poll_interval_ms (5 min), session_timeout_ms in a rebalance
         self.batch_is_done.clear()
 
-    # kafka-python calls these on its IO thread, only while the child waits in poll() or close(). That thread
-    # also sends the heartbeats: during a rebalance, a batch may not take longer than session_timeout_ms.
+    # kafka-python calls these on its IO thread, while the child waits in poll() or close(). That thread also
+    # sends the heartbeats: they pause meanwhile, so a batch must not take longer than session_timeout_ms.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer while the partitions are ours, or another worker repeats it."""
-        if self.is_committed or self.failure:  # nothing to save, or run() has failed: let it repeat
+        if self.failure or not self.has_uncommitted:  # closing after a failure, or nothing to save
             return
         self.process_buffer_in_main()
         try:
             await self.consumer.commit_async()  # commit() would deadlock: this thread sends it
-            self.is_committed = True
+            self.has_uncommitted = False
         except KafkaError as error:
             print(f"Commit failed before a rebalance; expect a redelivery: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.is_committed = SimpleQueue(), True  # main() is idle; nothing left to commit
+        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: main() is idle
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

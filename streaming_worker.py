@@ -31,7 +31,7 @@ def main():
             bootstrap_timeout_ms=20_000,  # give up if no broker answers within 20 s
             reconnect_backoff_max_ms=1000,  # wait at most a second between connection attempts
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
-            isolation_level="read_committed",  # skip what a producer has taken back (aborted transactions)
+            isolation_level="read_committed",  # skip messages of aborted transactions
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
             enable_auto_commit=False,  # commit when the work is done, not by a timer
@@ -62,14 +62,14 @@ def messages(consumer):
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # main() works meanwhile; the except below never sees its errors
+                yield from batch  # main() works meanwhile; its errors are not raised here
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
-        joined = consumer.group_metadata().state == MemberState.STABLE
-        if not joined:  # starting, rebalancing or evicted: make the next poll() join
-            consumer._coordinator.request_rejoin()  # sets a flag; kafka-python 3.0.12 can forget to
+        joined = consumer.group_metadata().state == MemberState.STABLE  # also while the broker is down
+        if not joined:  # still joining, rebalancing or evicted
+            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; harmless if it hasn't
         if monotonic() > check_at:
-            check_at = monotonic() + 20  # below: infinite if never joined (advertised address unreachable?)
+            check_at = monotonic() + 20  # the metric below is infinite until the first join
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
@@ -89,16 +89,16 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit the message, retrying while the broker is unavailable. After a signal, try just once."""
+    """Commit, retrying while the broker is unavailable. Once a signal has arrived, make one last attempt."""
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # broker down or slow; during a rebalance, commits still succeed
+        except RetriableError as error:  # broker down or slow (a rebalance doesn't prevent commits)
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
         except CommitFailedError:  # evicted: no heartbeat in 10 s or no poll() in 5 min; messages() rejoins
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # shutting down: if this fails, main() exits with code 1
+    consumer.commit(timeout_ms=2000)  # only after a signal; if this fails, main() exits with code 1
 
 
 if __name__ == "__main__":

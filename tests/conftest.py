@@ -68,7 +68,7 @@ def seconds_marked(item):
 def pytest_collection_modifyitems(items):
     """Start long tests first, and split those that stop or freeze a broker into three groups.
 
-    On an external broker, skip those, and the tests marked `embedded_broker`.
+    On an external broker, skip those, and the tests marked `not_on_external_broker`.
     """
     items.sort(key=seconds_marked, reverse=True)
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
     items[:] = breaking + others
     for item in items:
-        if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("embedded_broker")):
+        if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("not_on_external_broker")):
             item.add_marker(
                 pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test needs an embedded broker")
             )

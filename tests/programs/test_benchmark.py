@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 @pytest.mark.long(110)
 def test_every_measurement_has_a_row(start_program):
     program = start_program("benchmark", "0.01", "--rounds", "1")

@@ -11,7 +11,7 @@ from broker import Broker, BrokerError, is_free
 from support.processes import SCRIPTS, signal_until_exit
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.embedded_broker
+pytestmark = pytest.mark.not_on_external_broker
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"

@@ -6,7 +6,7 @@ import re
 import pytest
 from support.processes import ROOT
 
-pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(50)]
+pytestmark = [pytest.mark.not_on_external_broker, pytest.mark.long(50)]
 
 
 def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program):

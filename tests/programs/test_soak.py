@@ -9,7 +9,7 @@ import pytest
 from soak import FAULTS
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.embedded_broker, pytest.mark.long(60)]
+pytestmark = [pytest.mark.not_on_external_broker, pytest.mark.long(60)]
 
 
 def test_nothing_is_lost(start_program):

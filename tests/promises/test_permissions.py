@@ -5,7 +5,7 @@ from kafka.admin import ACLOperation, ResourceType
 from support.processes import BATCH, GOODBYE, PRODUCER, REDELIVERED, SENDING
 from support.workload import NEVER
 
-pytestmark = pytest.mark.embedded_broker
+pytestmark = pytest.mark.not_on_external_broker
 
 
 @pytest.mark.parametrize(("kind", "moment"), [("group", "while at work"), ("topic", "from the start")])

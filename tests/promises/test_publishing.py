@@ -78,7 +78,7 @@ def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, c
 
 
 @pytest.mark.long(40)
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
     """The broker asks its controller, here a process of its own, for a block of producer ids.
 

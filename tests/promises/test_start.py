@@ -96,7 +96,7 @@ def prevent_coordinator(broker):
 
 
 @pytest.mark.long(50)
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 @pytest.mark.parametrize("misconfigure", [advertise_unreachable_address, prevent_coordinator])
 def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(start, misconfigure):
     broker = Broker()

@@ -11,6 +11,7 @@ import sys
 import pytest
 import yaml
 from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
+from support.readme import README
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -38,7 +39,16 @@ def test_the_compose_file_switches_developer_mode_off():
         assert switch in words
 
 
-def test_the_scripts_need_one_package():
+def test_docker_commands_name_the_container_and_the_topic():
+    [topic] = re.findall(r'^TOPIC = "(.*)"', (ROOT / "producer.py").read_text(), re.M)
+    container = COMPOSE["services"]["redpanda"]["container_name"]
+    add = f"docker exec {container} rpk topic add-partitions {topic} --num 2"
+    compose = {f"docker compose {verb}" for verb in ("up -d --wait", "pause", "unpause", "down")}
+    other = {"docker ps", "docker run --init"}
+    assert set(re.findall(r"`(docker [^`]+)`", README)) == compose | other | {add}
+
+
+def test_requirements_txt_pins_kafka_python_and_nothing_else():
     extras = r"\[crc32c,lz4,snappy,zstd\]"
     assert re.fullmatch(rf"kafka-python{extras}==\d+\.\d+\.\d+\n", (ROOT / "requirements.txt").read_text())
 

@@ -15,7 +15,7 @@ A command that isn't Python must end by itself. No line is longer than 100 chara
 runs in terminals 2 to 4.
 
 A console block without a label is for setting up and shows no output. A block of Python is part of the file
-named, in bold, above it; the files in /tmp/naive are the reader's, and saved before the page is played.
+named above it; the files in /tmp/naive are the reader's, and saved before the page is played.
 """
 
 import contextlib
@@ -30,7 +30,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 from broker import free_port
 from support.processes import ROOT, Process
 from support.readme import ADDRESS, PATH, README, blocks
@@ -48,8 +47,8 @@ def code_blocks():
     """[(file named above it, lines, line number)] of all blocks of Python that are part of a file."""
     found = []
     for above, lines, number in blocks("python"):
-        names = re.findall(r"\*\*([\w/]+\.py)\*\*", above)
-        assert names, f"README.md, line {number}: name its file in bold above the block, or mark a recipe"
+        names = re.findall(r"`([\w/]+\.py)`", above)
+        assert names, f"README.md, line {number}: name its file above the block, or mark a recipe"
         found.append((names[-1], lines, number))
     return found
 
@@ -221,19 +220,10 @@ def test_each_python_block_appears_verbatim_in_its_script():
         )
 
 
-def test_docker_commands_name_the_container_and_the_topic():
-    [TOPIC] = re.findall(r'^TOPIC = "(.*)"', (ROOT / "producer.py").read_text(), re.M)
-
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    add = f"docker exec {services['redpanda']['container_name']} rpk topic add-partitions {TOPIC} --num 2"
-    compose = {f"docker compose {verb}" for verb in ("up -d --wait", "pause", "unpause", "down")}
-    other = {"docker ps", "docker run --init"}
-    assert set(re.findall(r"`(docker [^`]+)`", README)) == compose | other | {add}
-
-
 def test_the_demo_and_test_commands_are_quoted_verbatim():
     for command in ("tests/demo.py", "-m pytest tests"):
         assert [SET_UP + command] in [lines for _, lines, _ in blocks("console")]
+    assert f"\n{SET_UP}-m pytest tests\n" in (ROOT / ".ci/run").read_text()
 
 
 def test_no_link_is_broken():
@@ -266,7 +256,7 @@ def test_each_transcript_names_its_terminal_and_fits_100_columns():
 
 @pytest.mark.long(150)
 @pytest.mark.timeout(360)
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 @pytest.mark.skipif(os.name != "posix", reason="the README's commands are those of a POSIX shell")
 def test_the_transcripts_match_what_happens(tmp_path):
     port = free_port()

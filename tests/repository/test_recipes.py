@@ -98,7 +98,7 @@ def certificate(folder):
     (folder / "broker.pem").write_bytes(private + public)
 
 
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 @pytest.mark.long(40)
 def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, monkeypatch):
     certificate(tmp_path)
@@ -250,7 +250,7 @@ def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
     assert cluster.committed(topic, topic) == {}
 
 
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
     run_worker, retrying_worker, cluster, topic
 ):

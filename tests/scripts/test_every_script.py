@@ -33,14 +33,14 @@ def evaluate(script_name, expression, folder):
     return json.loads(done.stdout)  # fails if the import has printed anything
 
 
-BOTH = {"BOOTSTRAP_SERVERS": "localhost:9092", "TOPIC": "user_signups"}
-WORKER = {**BOTH, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down": False}
+EVERY_SCRIPT = {"BOOTSTRAP_SERVERS": "localhost:9092", "TOPIC": "user_signups"}
+WORKER = {**EVERY_SCRIPT, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shutting_down": False}
 
 
 @pytest.mark.parametrize(
     ("script_name", "values", "functions"),
     [
-        (PRODUCER, BOTH, ["main", "sleep"]),
+        (PRODUCER, EVERY_SCRIPT, ["main", "sleep"]),
         (STREAMING, WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
         (
             BATCH,
@@ -89,7 +89,7 @@ def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start
     script.wait_for("Published|starting")
 
 
-@pytest.mark.embedded_broker
+@pytest.mark.not_on_external_broker
 @pytest.mark.long(20)
 def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     cluster.topics.add("user_signups")
