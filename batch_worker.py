@@ -94,7 +94,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.failure = "The last batch will be delivered again." if self.has_uncommitted else None
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group
+        self.consumer.close(timeout_ms=2000)  # leave the group; this calls on_partitions_revoked()
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -106,7 +106,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             except RetriableError:  # rare: poll() retries most failures itself
                 sleep(0.5)
                 continue
-            messages = [message for batch in polled.values() for message in batch]
+            messages = [message for records in polled.values() for message in records]
             if count := len(messages):
                 print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
                 self.has_uncommitted = True
@@ -116,9 +116,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # also while the broker is down
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # stays so when the broker fails
         if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to
+            self.consumer._coordinator.request_rejoin()  # workaround: 3.0.12 can forget to
         if monotonic() > self.check_at:
             self.check_at = monotonic() + 20  # the metric below is infinite until the first join
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
@@ -126,7 +126,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Process the buffer, then commit. A later commit makes up for one that failed, unless evicted."""
+        """Process the buffer, then commit. It stores the latest position: it covers a failed one, too."""
         self.process_buffer_in_main()
         try:
             if self.has_uncommitted:
@@ -134,18 +134,18 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.has_uncommitted = False
         except RetriableError as error:
             print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # the next poll() rejoins
+        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted or rebalancing: rejoin
             print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):
         self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # limits: max_poll_interval_ms (5 min), session_timeout_ms in a rebalance
+        self.batch_is_done.wait()  # set by main()
         self.batch_is_done.clear()
 
-    # kafka-python calls these on its IO thread, while the child waits in poll() or close(). That thread also
-    # sends the heartbeats: they pause meanwhile, so a batch must not take longer than session_timeout_ms.
+    # kafka-python calls these on a thread of its own, while the child waits in poll() or close(). Heartbeats
+    # pause meanwhile, so a batch may take no longer than session_timeout_ms (otherwise max_poll_interval_ms).
     async def on_partitions_revoked(self, revoked):
-        """Process and commit the buffer while the partitions are ours, or another worker repeats it."""
+        """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
         if self.failure or not self.has_uncommitted:  # closing after a failure, or nothing to save
             return
         self.process_buffer_in_main()

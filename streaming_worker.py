@@ -18,7 +18,7 @@ is_shutting_down = False
 
 def graceful_exit(signum, frame):
     global is_shutting_down
-    is_shutting_down = True  # main() finishes the message in progress first
+    is_shutting_down = True  # main() first finishes the message in progress, if any
 
 
 def main():
@@ -57,19 +57,19 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. Every 20 s, warn if the last heartbeat is over 20 s old."""
+    """Yield messages until a signal arrives. A rebalance comes in poll(), so none is in progress then."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # main() works meanwhile; its errors are not raised here
+                yield from batch  # waits while main() works; main()'s errors do not reach this except
         except RetriableError:  # rare: poll() itself retries after most failures
             sleep(0.5)
-        joined = consumer.group_metadata().state == MemberState.STABLE  # also while the broker is down
+        joined = consumer.group_metadata().state == MemberState.STABLE  # stays so if the broker goes down
         if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # kafka-python 3.0.12 can forget to; harmless if it hasn't
-        if monotonic() > check_at:
-            check_at = monotonic() + 20  # the metric below is infinite until the first join
+            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
+        if monotonic() > check_at:  # every 20 s, warn if the last heartbeat is over 20 s old
+            check_at = monotonic() + 20  # the metric in the next line is infinite until the first join
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
@@ -93,12 +93,12 @@ def commit(consumer):
     while not is_shutting_down:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # broker down or slow (a rebalance doesn't prevent commits)
+        except RetriableError as error:  # broker down or slow
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
         except CommitFailedError:  # evicted: no heartbeat in 10 s or no poll() in 5 min; messages() rejoins
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # only after a signal; if this fails, main() exits with code 1
+    consumer.commit(timeout_ms=2000)  # a signal arrived; if this fails, main() exits with code 1
 
 
 if __name__ == "__main__":
