@@ -7,7 +7,7 @@ import pytest
 from support.processes import BATCH, GOODBYE, LINES, SENDING, STREAMING, signal_until_exit, stop_and_check
 from support.waiting import with_slack
 
-MOMENTS = 12
+MOMENTS = 8
 
 
 def check_handover(workload):
