@@ -62,7 +62,7 @@ def process_messages(emails):
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     """The child thread: poll for five seconds, wait while main() processes the batch, then commit it.
 
-    commit() covers everything polled, so main() must process the whole buffer before each commit().
+    commit() covers everything polled, so main() must process the whole buffer first. (One thread would do.)
     """
 
     def __init__(self):
@@ -94,7 +94,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             self.failure = "The last batch will be delivered again." if self.has_uncommitted else None
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group; this calls on_partitions_revoked()
+        self.consumer.close(timeout_ms=2000)  # leave the group
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -116,17 +116,17 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def check_membership(self):
         """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # stays so when the broker fails
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
             self.consumer._coordinator.request_rejoin()  # workaround: 3.0.12 can forget to
         if monotonic() > self.check_at:
-            self.check_at = monotonic() + 20  # the metric below is infinite until the first join
+            self.check_at = monotonic() + 20  # next: infinite before the first join
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Process the buffer, then commit. It stores the latest position: it covers a failed one, too."""
+        """Process the buffer, then commit. That stores the latest position, so it covers a failed commit."""
         self.process_buffer_in_main()
         try:
             if self.has_uncommitted:
@@ -142,22 +142,22 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         self.batch_is_done.wait()  # set by main()
         self.batch_is_done.clear()
 
-    # kafka-python calls these on a thread of its own, while the child waits in poll() or close(). Heartbeats
-    # pause meanwhile, so a batch may take no longer than session_timeout_ms (otherwise max_poll_interval_ms).
+    # kafka-python runs these on its own thread while the child waits in poll() or close(). That thread also
+    # sends the heartbeats, so a batch processed here must finish within session_timeout_ms (10 s).
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
         if self.failure or not self.has_uncommitted:  # closing after a failure, or nothing to save
             return
         self.process_buffer_in_main()
         try:
-            await self.consumer.commit_async()  # commit() would deadlock: this thread sends it
+            await self.consumer.commit_async()  # commit() would block the thread that sends it
             self.has_uncommitted = False
         except KafkaError as error:
             print(f"Commit failed before a rebalance; expect a redelivery: {error!r}", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: main() is idle
+        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: both main() and the child wait
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

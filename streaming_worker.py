@@ -57,19 +57,19 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. A rebalance comes in poll(), so none is in progress then."""
+    """Yield messages until a signal arrives. Unless evicted, it gives up partitions only in poll()."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
             for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # waits while main() works; main()'s errors do not reach this except
-        except RetriableError:  # rare: poll() itself retries after most failures
+                yield from batch  # one message: main() processes and commits it before this goes on
+        except RetriableError:  # from poll(), not from main(); rare, since poll() retries most itself
             sleep(0.5)
-        joined = consumer.group_metadata().state == MemberState.STABLE  # stays so if the broker goes down
+        joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
+            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to join
         if monotonic() > check_at:  # every 20 s, warn if the last heartbeat is over 20 s old
-            check_at = monotonic() + 20  # the metric in the next line is infinite until the first join
+            check_at = monotonic() + 20  # next: infinite before the first join
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
@@ -80,7 +80,7 @@ def process_message(message):
     if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: SMTP's limit
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
         print(f"skipping invalid email address: {place}", file=sys.stderr)
-        return  # main() commits it, so it never comes again
+        return  # main() commits it, so it is skipped for good
     print(f"sending email to {email}")
     sleep(WORK_SECONDS)
     print(f"updating user {email} status to Waiting Confirmation")
@@ -96,9 +96,9 @@ def commit(consumer):
         except RetriableError as error:  # broker down or slow
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # evicted: no heartbeat in 10 s or no poll() in 5 min; messages() rejoins
+        except CommitFailedError:  # evicted: no heartbeat for 10 s, or no poll() for 5 min
             return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # a signal arrived; if this fails, main() exits with code 1
+    consumer.commit(timeout_ms=2000)  # a signal arrived: one last attempt; if it fails, exit code 1
 
 
 if __name__ == "__main__":

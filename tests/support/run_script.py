@@ -10,7 +10,7 @@ Names in capitals are set on the module; the other settings are for its KafkaCon
     "sigkill_at": [PATTERN, N]  SIGKILL arrives right after the N-th such line
     "never_commit": true    commits do nothing
 
-The script itself is not changed.
+The script itself is not changed. It would import a module beside this one instead of a library of that name.
 """
 
 import importlib
