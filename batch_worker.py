@@ -62,7 +62,8 @@ def process_messages(emails):
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     """The child thread: poll for five seconds, wait while main() processes the batch, then commit it.
 
-    commit() covers everything polled, so main() must process the whole buffer first. (One thread would do.)
+    commit() covers everything polled, so main() must process the whole buffer first. A third thread, which
+    belongs to kafka-python, runs the on_partitions methods while the child waits in poll() or close().
     """
 
     def __init__(self):
@@ -115,18 +116,18 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Rejoin the group if necessary. Every 20 s, warn if the last heartbeat is over 20 s old."""
+        """Rejoin if necessary. Warn if the last heartbeat is 20 s old (infinitely old if never joined)."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE  # True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # workaround: 3.0.12 can forget to
+            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
         if monotonic() > self.check_at:
-            self.check_at = monotonic() + 20  # next: infinite before the first join
+            self.check_at = monotonic() + 20  # again in 20 s
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def process_batch(self):
-        """Process the buffer, then commit. That stores the latest position, so it covers a failed commit."""
+        """Process the buffer, then commit the position. If that fails, the next commit covers this batch."""
         self.process_buffer_in_main()
         try:
             if self.has_uncommitted:
@@ -142,8 +143,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         self.batch_is_done.wait()  # set by main()
         self.batch_is_done.clear()
 
-    # kafka-python runs these on its own thread while the child waits in poll() or close(). That thread also
-    # sends the heartbeats, so a batch processed here must finish within session_timeout_ms (10 s).
+    # kafka-python's thread also sends heartbeats, so a batch processed here must take less than 10 s.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
         if self.failure or not self.has_uncommitted:  # closing after a failure, or nothing to save
@@ -157,7 +157,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: both main() and the child wait
+        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: the child is in poll(), main() idle
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

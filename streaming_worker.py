@@ -63,13 +63,13 @@ def messages(consumer):
         try:
             for batch in consumer.poll(timeout_ms=500).values():
                 yield from batch  # one message: main() processes and commits it before this goes on
-        except RetriableError:  # from poll(), not from main(); rare, since poll() retries most itself
+        except RetriableError:  # rare: poll() retries most temporary errors itself
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to join
-        if monotonic() > check_at:  # every 20 s, warn if the last heartbeat is over 20 s old
-            check_at = monotonic() + 20  # next: infinite before the first join
+            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 may not rejoin by itself
+        if monotonic() > check_at:  # was there a heartbeat? (infinitely long ago if never joined)
+            check_at = monotonic() + 20  # again in 20 s
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
