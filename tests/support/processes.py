@@ -1,6 +1,7 @@
 """Processes whose output is read while they run, among them the three scripts."""
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -153,9 +154,13 @@ class Process:
         return sum(psutil.Process(self.pid).cpu_times()[:2])
 
     def end(self):
-        """Kill it if it is still running."""
+        """Kill it, and what it has started, if it is still running."""
         if self.popen.poll() is None:
+            children = self.children()
             self.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 class Script(Process):
