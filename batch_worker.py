@@ -121,7 +121,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         if not joined:  # still joining, rebalancing or evicted
             self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
         if monotonic() > self.check_at:
-            self.check_at = monotonic() + 20  # again in 20 s
+            self.check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
@@ -135,7 +135,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.has_uncommitted = False
         except RetriableError as error:
             print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted or rebalancing: rejoin
+        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
             print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
     def process_buffer_in_main(self):

@@ -11,7 +11,6 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 CONNECTION = {
-    "bootstrap_servers": BOOTSTRAP_SERVERS.split(","),
     "bootstrap_timeout_ms": 20_000,  # first connection: fail if no broker answers within 20 s
     "reconnect_backoff_max_ms": 1000,  # wait at most a second between connection attempts
 }
@@ -32,7 +31,7 @@ def main():
 
 
 def create_topic():
-    with KafkaAdminClient(**CONNECTION) as admin:
+    with KafkaAdminClient(bootstrap_servers=BOOTSTRAP_SERVERS.split(","), **CONNECTION) as admin:
         try:
             admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}})
         except TopicAlreadyExistsError:
@@ -41,6 +40,7 @@ def create_topic():
 
 def publish_signups():
     producer = KafkaProducer(
+        bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
         **CONNECTION,
         acks="all",  # confirm only when all up-to-date copies (in-sync replicas) have it; here there is one
         enable_idempotence=True,  # a message that kafka-python resends is stored only once

@@ -57,7 +57,7 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. Unless evicted, it gives up partitions only in poll()."""
+    """Yield messages until a signal arrives. Only poll() gives up partitions, unless evicted."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
@@ -67,9 +67,9 @@ def messages(consumer):
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 may not rejoin by itself
+            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
         if monotonic() > check_at:  # was there a heartbeat? (infinitely long ago if never joined)
-            check_at = monotonic() + 20  # again in 20 s
+            check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)

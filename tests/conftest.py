@@ -18,9 +18,7 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
-
-
-BROKER_GROUPS = 3  # so many processes share the tests that stop or freeze a broker
+BROKER_GROUPS = 3  # the tests that stop or freeze a broker run in this many processes
 
 
 def pytest_configure(config):
@@ -66,16 +64,14 @@ def seconds_marked(item):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Start long tests first, and split those that stop or freeze a broker into three groups.
+    """Start long tests first, and split those that stop or freeze a broker into groups.
 
     On an external broker, skip those, and the tests marked `not_on_external_broker`.
     """
-    items.sort(key=seconds_marked, reverse=True)
+    items.sort(key=lambda item: ("breakable_broker" not in item.fixturenames, -seconds_marked(item)))
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
-    others = [item for item in items if item not in breaking]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
-    items[:] = breaking + others
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("not_on_external_broker")):
             item.add_marker(

@@ -235,7 +235,7 @@ class Soak:
     def wait(self, seconds, what):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            all_ready(self.fleets)
+            look_after_all(self.fleets)
             self.report(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
@@ -268,7 +268,7 @@ class Soak:
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
-                wait_until(lambda: all_ready(self.fleets), 60, "a worker of each kind is running")
+                wait_until(lambda: look_after_all(self.fleets), 60, "a worker of each kind is running")
                 for fleet in self.fleets:
                     fleet.strike(fault, self.rng)
 
@@ -306,7 +306,7 @@ class Soak:
                     fleet.end()
 
 
-def all_ready(fleets):
+def look_after_all(fleets):
     """Look after the fleets; return whether each has a worker that a fault can strike."""
     for fleet in fleets:
         fleet.look_after()

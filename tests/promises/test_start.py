@@ -45,8 +45,8 @@ def test_messages_published_before_and_after_a_worker_starts_are_processed(worke
 
 def assert_reports_address(script, address, seconds):
     assert script.wait(60) == 1 and script.out == []
-    [(at, line)] = script.err_times
-    assert at - script.started < with_slack(seconds)
+    assert time.monotonic() - script.started < with_slack(seconds)
+    [line] = script.err
     assert repr(address) in line and ("Check BOOTSTRAP_SERVERS" in line or script.name == PRODUCER)
 
 
@@ -109,9 +109,7 @@ def test_a_worker_that_cannot_join_its_group_reports_it_within_30_s_and_again(st
         workers = [start(name, broker.address) for name in WORKERS]
         for worker in workers:
             worker.wait_for_error(seconds=with_slack(30))
-        if misconfigure == advertise_unreachable_address:
-            for worker in workers:
-                worker.wait_for_error(count=2, seconds=with_slack(30))
+            worker.wait_for_error(count=2, seconds=with_slack(30))
         for worker in workers:
             stop_and_check(worker, seconds=1)
             assert set(worker.err) == {

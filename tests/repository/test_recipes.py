@@ -196,7 +196,8 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
     for _ in range(2):
         worker = run_worker(once_worker)
         assert worker.wait() == 1
-        assert len(worker.out) == 1 and worker.err[-1].startswith(error)
+        assert worker.out == ["starting streaming consumer worker"]
+        assert worker.err[-1] == f"{error}: Expecting value: line 1 column 1 (char 0)"
     assert cluster.committed(topic, topic) == {}
 
 
