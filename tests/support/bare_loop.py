@@ -24,7 +24,7 @@ def main():
         enable_auto_commit=False,
     ) as consumer:
         while True:
-            for messages in consumer.poll(timeout_ms=500).values():
+            for messages in consumer.poll(timeout_ms=5000).values():
                 read += len(messages)
                 if IS_COMMITTING:
                     consumer.commit()
