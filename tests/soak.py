@@ -6,9 +6,6 @@ Three streaming and three batch workers, each kind with a topic and a group of i
 second for as many seconds, or longer, until each kind of fault has come equally often: a worker stopped,
 killed or frozen; the broker killed or frozen. Then the soak waits until everything is processed.
 
-A repeat is attributed to the fault that last struck the message's worker, else the broker. "Behind a commit"
-are repeats of messages that had been committed: these come from an outdated offset in kafka-python.
-
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
 explain (two for each fault with the streaming worker, a batch with the batch worker); a worker exited on
 its own (unless it found no broker for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1
@@ -40,15 +37,14 @@ PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
 MESSAGES_PER_SECOND = 20
 SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
+FROZEN_SECONDS = SESSION_SECONDS + 2  # so that the group evicts the worker
 SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
 CATCH_UP_SECONDS = 20
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
-STARTED, THAWED = "workers started", "worker thawed"  # noted like faults, but they cause no repeats
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
-Event = namedtuple("Event", "at what worker")  # a fault, STARTED or THAWED
-Repeat = namedtuple("Repeat", "event is_behind_commit")
+Event = namedtuple("Event", "at what worker")  # a fault; worker is None if it struck the broker
 
 
 class Fleet(Workload):
@@ -61,7 +57,6 @@ class Fleet(Workload):
         self.exits = Counter()
         self.problems = []
         self.events = []
-        self.note(STARTED)
 
     def start_worker(self):
         self.running.append(self.start(self.name))
@@ -75,8 +70,9 @@ class Fleet(Workload):
         future.add_callback(lambda _: self.published.append(email))
 
     def ready(self):
-        """Return the workers that are running, and were neither frozen nor thawed in the last 3 s."""
-        disturbed = {event.worker for event in self.events if event.at > time.monotonic() - 3}
+        """Return the workers that are running, are not frozen, and were not thawed in the last 3 s."""
+        since = time.monotonic() - FROZEN_SECONDS - 3
+        disturbed = {event.worker for event in self.events if event.at > since}
         return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *disturbed}]
 
     def strike(self, fault, rng):
@@ -84,7 +80,7 @@ class Fleet(Workload):
         self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
-            self.frozen[worker] = time.monotonic() + SESSION_SECONDS + 2
+            self.frozen[worker] = time.monotonic() + FROZEN_SECONDS
         elif fault == "worker killed":
             self.running.remove(worker)
             worker.kill()
@@ -108,7 +104,6 @@ class Fleet(Workload):
         for worker, until in list(self.frozen.items()):
             if time.monotonic() > until:
                 del self.frozen[worker]
-                self.note(THAWED, worker)
                 worker.thaw()
         for worker in list(self.running):
             if worker.popen.poll() is not None:
@@ -136,31 +131,6 @@ class Fleet(Workload):
             lag = 1
         return len(self.lost()) + lag + len(self.frozen)
 
-    def attributed_repeats(self):
-        begun = [
-            (at, worker, int(email.removeprefix("user").removesuffix("@gmail.com")))
-            for worker in self.workers
-            for at, line in worker.out_times
-            for email in emails_sent(line)
-        ]
-        repeats = []
-        last = {}  # message: when and by whom it was begun last
-        owner, committed = {}, Counter()  # of a partition: who began there last; what is below was committed
-        for at, worker, message in sorted(begun, key=lambda entry: entry[0]):
-            partition = message % PARTITIONS
-            if message in last:
-                first, before = last[message]
-                events = [event for event in self.events if event.at < at]
-                its_own = [event for event in events if event.worker == before and event.at > first]
-                recently = first - SESSION_SECONDS
-                brokers = [event for event in events if not event.worker and event.at > recently]
-                event = (its_own or brokers or events)[-1]
-                repeats.append(Repeat(event, message < committed[partition]))
-            if worker != owner.get(partition):  # it begins at the offset that the group has committed
-                committed[partition] = max(committed[partition], message)
-            last[message], owner[partition] = (at, worker), worker
-        return repeats
-
     def verdict(self):
         """Return what was counted, {row of the table: cell}; add to problems what is wrong with it."""
         if lost := self.lost():
@@ -171,21 +141,17 @@ class Fleet(Workload):
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
                 self.problems.append(f"a traceback\n{worker}")
-        repeats = self.attributed_repeats()
+        repeated = sum(self.repeated().values())
         batches = [len(emails_sent(line)) for worker in self.workers for line in worker.out]
-        faults = [event for event in self.events if event.what not in (STARTED, THAWED)]
-        explained = len(faults) * (2 if self.name == STREAMING else max(batches, default=0))
-        if len(repeats) > explained:
-            self.problems.append(f"{len(repeats)} repeats, but the faults explain {explained} at most")
-        occurred = Counter(event.what for event in self.events)
-        after = Counter(repeat.event.what for repeat in repeats)
+        explained = len(self.events) * (2 if self.name == STREAMING else max(batches, default=0))
+        if repeated > explained:
+            self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
         return {
             "sent": len(self.published),
             "processed": len(self.published) - len(lost),
             "lost": len(lost),
-            "repeated": len(repeats),
-            "repeated behind a commit": sum(repeat.is_behind_commit for repeat in repeats),
-            **{f"{what} / repeated after it": f"{occurred[what]} / {after[what]}" for what in occurred},
+            "repeated": repeated,
+            **Counter(event.what for event in self.events),
             "exited unexpectedly": 0,
             **self.exits,
         }
