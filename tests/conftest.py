@@ -106,7 +106,7 @@ def cluster(address):
     """The broker as a client sees it. Topics created through it are deleted when the test ends."""
     cluster = Cluster(address)
     yield cluster
-    cluster.delete_topics()
+    cluster.close()
 
 
 @pytest.fixture

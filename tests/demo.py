@@ -20,7 +20,6 @@ from collections import Counter
 from pathlib import Path
 
 from broker import EXTERNAL_BROKER, Broker, ending_cleanly
-from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
@@ -150,9 +149,7 @@ def reason_not_to_play(address):
     cluster = Cluster(address)
     if cluster.members(GROUP_ID):
         return f"The demo needs the group {GROUP_ID} to itself. Stop the worker that is running in it."
-    with KafkaAdminClient(**cluster.client_settings) as admin:
-        has_topic = TOPIC in admin.list_topics()
-    if has_topic and (lag := cluster.lag(GROUP_ID, TOPIC)):
+    if TOPIC in cluster.admin.list_topics() and (lag := cluster.lag(GROUP_ID, TOPIC)):
         return f"{GROUP_ID} has not processed {lag} messages in {TOPIC}. Run a worker until it has."
     return None
 

@@ -5,7 +5,6 @@ import shutil
 import time
 
 import pytest
-from kafka import KafkaAdminClient
 from support.network import closing_connections
 from support.processes import BATCH, SENDING, STREAMING, WORKERS, stop_and_check
 from support.waiting import wait_until
@@ -137,7 +136,7 @@ def wait_for_new_log(workload):
 
 
 @pytest.mark.parametrize("fault", ["topic deleted", "data lost"])
-def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_broker, fault):
+def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_broker, cluster, fault):
     workloads = [new_workload() for _ in WORKERS]
     topics = {workload.topic for workload in workloads}
     for name, workload in zip(WORKERS, workloads, strict=True):
@@ -146,15 +145,14 @@ def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_
     for workload in workloads:
         workload.wait_until_done()
     if fault == "topic deleted":
-        with KafkaAdminClient(**workloads[0].cluster.client_settings) as admin:
-            admin.delete_topics(list(topics))
-            wait_until(lambda: not topics & set(admin.list_topics()), what="the topics are deleted")
+        cluster.admin.delete_topics(list(topics))
+        wait_until(lambda: not topics & set(cluster.admin.list_topics()), what="the topics are deleted")
     else:
         breakable_broker.kill()
         shutil.rmtree(breakable_broker.data)
         breakable_broker.start()
     for workload in workloads:
-        workload.cluster.create_topic(workload.topic)
+        cluster.create_topic(workload.topic)
     for workload in workloads:
         wait_for_new_log(workload)
         workload.publish(3)

@@ -4,7 +4,6 @@ import time
 
 import pytest
 from broker import Broker
-from kafka import KafkaAdminClient
 from support.cluster import Cluster
 from support.network import closing_connections
 from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
@@ -50,15 +49,13 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster, unu
 
 @pytest.mark.long(40)
 def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
-    with KafkaAdminClient(**cluster.client_settings) as admin:
+    def delete(line):
+        if "already created" in line:
+            cluster.admin.delete_topics([topic])
 
-        def delete(line):
-            if "already created" in line:
-                admin.delete_topics([topic])
-
-        producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
-        producer.wait_for("already created")
-        assert producer.wait(with_slack(32)) == 1
+    producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
+    producer.wait_for("already created")
+    assert producer.wait(with_slack(32)) == 1
     [line] = producer.err
     assert cluster.address in line and len(producer.out) < 11
 

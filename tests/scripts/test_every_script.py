@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaConsumer
 from support.processes import BATCH, EMAILS, PRODUCER, ROOT, SCRIPTS, STREAMING
 from support.waiting import with_slack
 
@@ -134,8 +134,7 @@ def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workl
     workload.publish(1)
     worker.wait_for("user0@")
     time.sleep(1)  # it may still be asking for the partitions
-    with KafkaAdminClient(**workload.cluster.client_settings) as admin:
-        admin.create_partitions({workload.topic: 2})
+    workload.cluster.admin.create_partitions({workload.topic: 2})
     workload.partitions = 2
     workload.publish(2)
     worker.wait_for("user2@", seconds=with_slack(12))

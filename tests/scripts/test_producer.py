@@ -1,6 +1,5 @@
 """The producer in normal operation."""
 
-from kafka import KafkaAdminClient
 from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
 
 
@@ -9,8 +8,7 @@ def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster,
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
-    with KafkaAdminClient(**cluster.client_settings) as admin:
-        [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
+    [partition] = cluster.admin.describe_topics([unused_topic_name])[0]["partitions"]
     assert len(partition["replica_nodes"]) == 1
 
 
