@@ -10,22 +10,6 @@ from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
 from support.waiting import with_slack
 
 
-def test_a_message_is_not_reported_until_it_is_acknowledged(
-    start, breakable_broker, cluster, unused_topic_name
-):
-    producer = start(PRODUCER, breakable_broker.address, TOPIC=unused_topic_name)
-    producer.wait_for("Published", count=3)
-    breakable_broker.freeze()
-    time.sleep(0.5)  # for what is in flight
-    reported = producer.out
-    time.sleep(1.5)  # enough for all ten if the producer did not wait for the broker
-    assert producer.out == reported and len(reported) < 10
-    breakable_broker.thaw()
-    assert producer.wait() == 0
-    assert (producer.out, producer.err) == (PRODUCER_LINES, [])
-    assert cluster.stored_values(unused_topic_name) == EMAILS
-
-
 def test_what_was_reported_before_a_signal_is_stored(start, cluster, unused_topic_name, stop_signal):
     producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
     producer.wait_for("Published", count=3)

@@ -1,7 +1,5 @@
 """The code of the README's sections 8 and 9, put into the scripts and run on a real broker."""
 
-import datetime
-import ipaddress
 import json
 import os
 import re
@@ -10,10 +8,9 @@ import sys
 import textwrap
 
 import pytest
+import trustme
 from broker import Broker
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
 from support.readme import ADDRESS, PATH, README, blocks
@@ -77,31 +74,22 @@ def test_every_block_of_python_without_a_file_is_a_recipe_that_is_tested_here():
     assert sorted(recipes) == sorted(set(re.findall(r"""\brecipe\(["']([\w-]+)""", tests)))
 
 
-def certificate(folder):
-    """Write broker.pem, a certificate for 127.0.0.1 with its key, and ca.pem, the certificate alone."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(addresses, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    public = signed.public_bytes(pem)
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "ca.pem").write_bytes(public)
-    (folder / "broker.pem").write_bytes(private + public)
+def write_certificates(folder):
+    """Write broker.pem, a certificate for 127.0.0.1 with its key, and ca.pem, that of the authority."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    pkcs8 = serialization.PrivateFormat.PKCS8  # the only one that Kafka reads
+    pem = key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
+    chain = [blob.bytes() for blob in certificate.cert_chain_pems]
+    (folder / "broker.pem").write_bytes(b"".join([pem, *chain]))
+    authority.cert_pem.write_to_path(folder / "ca.pem")
 
 
 @pytest.mark.not_on_external_broker
 @pytest.mark.long(40)
 def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, monkeypatch):
-    certificate(tmp_path)
+    write_certificates(tmp_path)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     broker = Broker(
         properties={

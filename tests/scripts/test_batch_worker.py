@@ -1,6 +1,5 @@
 """The batch worker in normal operation."""
 
-import time
 from itertools import pairwise
 
 from support.processes import BATCH, GOODBYE, SENDING, stop_and_check
@@ -20,14 +19,6 @@ def lines_for(batch):
         f"updating status to Waiting Confirmation for users {batch}",
         "finished processing messages",
     ]
-
-
-def test_nothing_is_printed_while_the_buffer_is_empty(new_workload):
-    workload = new_workload(BATCH_SECONDS=0.1)
-    worker = workload.start(BATCH)
-    workload.wait_for_members(1)
-    time.sleep(1)
-    assert (worker.out, worker.err) == ([START], [])
 
 
 def test_a_batch_is_what_arrives_within_batch_seconds(new_workload):
