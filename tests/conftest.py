@@ -106,7 +106,7 @@ def cluster(address):
     """The broker as a client sees it. Topics created through it are deleted when the test ends."""
     cluster = Cluster(address)
     yield cluster
-    cluster.close()
+    cluster.delete_topics()
 
 
 @pytest.fixture

@@ -149,7 +149,9 @@ def reason_not_to_play(address):
     cluster = Cluster(address)
     if cluster.members(GROUP_ID):
         return f"The demo needs the group {GROUP_ID} to itself. Stop the worker that is running in it."
-    if TOPIC in cluster.admin.list_topics() and (lag := cluster.lag(GROUP_ID, TOPIC)):
+    with cluster.admin() as admin:
+        has_topic = TOPIC in admin.list_topics()
+    if has_topic and (lag := cluster.lag(GROUP_ID, TOPIC)):
         return f"{GROUP_ID} has not processed {lag} messages in {TOPIC}. Run a worker until it has."
     return None
 

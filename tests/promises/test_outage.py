@@ -145,8 +145,9 @@ def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_
     for workload in workloads:
         workload.wait_until_done()
     if fault == "topic deleted":
-        cluster.admin.delete_topics(list(topics))
-        wait_until(lambda: not topics & set(cluster.admin.list_topics()), what="the topics are deleted")
+        with cluster.admin() as admin:
+            admin.delete_topics(list(topics))
+            wait_until(lambda: not topics & set(admin.list_topics()), what="the topics are deleted")
     else:
         breakable_broker.kill()
         shutil.rmtree(breakable_broker.data)

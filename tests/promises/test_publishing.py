@@ -35,7 +35,8 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster, unu
 def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
     def delete(line):
         if "already created" in line:
-            cluster.admin.delete_topics([topic])
+            with cluster.admin() as admin:
+                admin.delete_topics([topic])
 
     producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
     producer.wait_for("already created")

@@ -134,7 +134,8 @@ def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workl
     workload.publish(1)
     worker.wait_for("user0@")
     time.sleep(1)  # it may still be asking for the partitions
-    workload.cluster.admin.create_partitions({workload.topic: 2})
+    with workload.cluster.admin() as admin:
+        admin.create_partitions({workload.topic: 2})
     workload.partitions = 2
     workload.publish(2)
     worker.wait_for("user2@", seconds=with_slack(12))

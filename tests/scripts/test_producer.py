@@ -13,7 +13,8 @@ def test_it_creates_the_topic_and_publishes_ten_signups_in_order(
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS
-    [partition] = cluster.admin.describe_topics([unused_topic_name])[0]["partitions"]
+    with cluster.admin() as admin:
+        [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
     assert len(partition["replica_nodes"]) == 1
 
 

@@ -1,6 +1,5 @@
 """The state of the broker, as a client sees it."""
 
-import functools
 import time
 import uuid
 from contextlib import suppress
@@ -20,30 +19,31 @@ class Cluster:
         self.client_settings = {"bootstrap_servers": address.split(","), "reconnect_backoff_max_ms": 500}
         self.topics = set()
 
-    @functools.cached_property
     def admin(self):
+        """Return a new admin client, to be used with `with`."""
         return KafkaAdminClient(**self.client_settings)
 
-    def close(self):
-        """Delete every topic made by create_topic() or named in self.topics."""
-        for topic in self.topics:
-            with suppress(UnknownTopicOrPartitionError):
-                self.admin.delete_topics([topic])
-        self.admin.close()
-
     def new_name(self):
-        """Return a name that no topic and no group has. close() deletes a topic of that name."""
+        """Return a name that no topic and no group has. delete_topics() deletes a topic of that name."""
         name = f"tutorial-test-{uuid.uuid4().hex[:12]}"
         self.topics.add(name)
         return name
 
     def create_topic(self, name=None, partitions=1):
-        """Create a topic, which close() deletes; return its name."""
+        """Create a topic, which delete_topics() deletes; return its name."""
         name = name or self.new_name()
         self.topics.add(name)
         topic = {name: {"num_partitions": partitions, "replication_factor": 1}}
-        self.admin.create_topics(topic, wait_for_metadata=True)
+        with self.admin() as admin:
+            admin.create_topics(topic, wait_for_metadata=True)
         return name
+
+    def delete_topics(self):
+        """Delete every topic made by create_topic() or named in self.topics."""
+        with self.admin() as admin:
+            for topic in self.topics:
+                with suppress(UnknownTopicOrPartitionError):
+                    admin.delete_topics([topic])
 
     def publish(self, topic, values, partitions=1):
         """Store the values (str, bytes, or None for no value), round-robin over the partitions."""
@@ -87,7 +87,8 @@ class Cluster:
         """
 
         def list_offsets():
-            return [self.admin.list_group_offsets([group])[group]]
+            with self.admin() as admin:
+                return [admin.list_group_offsets([group])[group]]
 
         [offsets] = wait_until(list_offsets, what=f"the broker lists the offsets of the group {group}")
         return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
@@ -95,9 +96,10 @@ class Cluster:
     def lag(self, group, topic):
         """Return how many stored messages the group has not committed."""
         committed = self.committed(group, topic)
-        [description] = self.admin.describe_topics([topic])
-        places = [TopicPartition(topic, entry["partition_index"]) for entry in description["partitions"]]
-        ends = self.admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+        with self.admin() as admin:
+            [description] = admin.describe_topics([topic])
+            places = [TopicPartition(topic, entry["partition_index"]) for entry in description["partitions"]]
+            ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         return sum(end.offset - committed.get(place.partition, 0) for place, end in ends.items())
 
     def members(self, group):
@@ -107,7 +109,8 @@ class Cluster:
         """
 
         def describe():
-            description = self.admin.describe_groups([group])[group]
+            with self.admin() as admin:
+                description = admin.describe_groups([group])[group]
             no_error = not description["error"] or "GroupIdNotFound" in description["error"]
             return no_error and [len(description["members"])]
 
@@ -119,4 +122,5 @@ class Cluster:
         kind: a ResourceType.
         """
         rules = [(operation, ACLPermissionType.DENY), (ACLOperation.DESCRIBE, ACLPermissionType.ALLOW)]
-        self.admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])
+        with self.admin() as admin:
+            admin.create_acls([ACL("User:*", "*", *rule, ResourcePattern(kind, name)) for rule in rules])
