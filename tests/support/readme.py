@@ -17,7 +17,6 @@ def blocks(language):
     found = []
     for match in re.finditer(rf"^```{language}\n(.*?)^```$", README, re.M | re.S):
         before = README[: match.start()].rstrip("\n")
-        found.append(
-            (before.rpartition("\n")[2], match[1].splitlines(), README[: match.start()].count("\n") + 2)
-        )
+        code = match[1].replace(" \\\n    ", " ")  # a command on two lines
+        found.append((before.rpartition("\n")[2], code.splitlines(), README[: match.start()].count("\n") + 2))
     return found
