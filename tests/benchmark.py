@@ -1,6 +1,6 @@
 """Measures what the workers add to kafka-python: speed, latency, start and exit, memory, CPU, scaling.
 
-    python tests/benchmark.py           about six minutes: progress, then one table
+    python tests/benchmark.py           about five minutes: progress, then one table
     python tests/benchmark.py 0.1       a tenth of the messages, to try this program
 
 It starts a broker of its own and runs the workers' own code; the pretend work takes no time unless stated.
