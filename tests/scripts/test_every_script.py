@@ -110,8 +110,7 @@ def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
     assert cluster.committed("group1", "user_signups") == {0: 10}
 
 
-def test_every_line_is_flushed_even_into_a_pipe(worker_name, new_workload, monkeypatch):
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+def test_every_line_is_flushed_even_into_a_pipe(worker_name, new_workload):
     workload = new_workload(WORK_SECONDS=0.5)
     workload.publish(1)
     worker = workload.start(worker_name)

@@ -3,10 +3,7 @@
 from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
 
 
-def test_it_creates_the_topic_and_publishes_ten_signups_in_order(
-    start, cluster, unused_topic_name, monkeypatch
-):
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
     producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
     first = producer.wait_for("Published")
     assert producer.wait_for("Published", count=10) - first > 0.8  # a tenth of a second apart, and flushed

@@ -51,7 +51,8 @@ class Process:
     def __init__(self, name, command, environment, on_line=None, folder=ROOT, **options):
         self.name = name
         self.started = time.monotonic()
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+        python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": None}  # None: a script has to flush
+        environment = {**os.environ, **python, **environment}
         self.popen = subprocess.Popen(
             command,
             cwd=folder,
