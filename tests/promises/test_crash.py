@@ -30,9 +30,8 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
 
 def test_sigkill_with_19_messages_buffered_loses_and_repeats_nothing(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=20)
-    first = workload.start(
-        BATCH, auto_commit_interval_ms=100
-    )  # would speed up a commit timer, if there were one
+    # a commit timer, if there were one, would fire ten times a second
+    first = workload.start(BATCH, auto_commit_interval_ms=100)
     workload.publish(20)  # a full buffer is a batch at once
     workload.wait_until_committed()
     workload.publish(19)
@@ -57,8 +56,8 @@ def test_an_exception_ends_the_worker_and_its_messages_are_redelivered(worker_na
     assert first.wait() == 1 and "the mail server is down" in first.err[-1]
     assert workload.committed() == 2
     second = workload.start(worker_name, session_timeout_ms=30_000)
-    # at once; or after the first one's session
-    second.wait_for(SENDING, seconds=6 if is_streaming else 20)
+    at_once, after_the_session = 6, 20  # seconds
+    second.wait_for(SENDING, seconds=at_once if is_streaming else after_the_session)
     repeated = workload.published[2:3] if is_streaming else workload.published[2:]
     workload.wait_until_done()
     stop_and_check(second)

@@ -101,9 +101,8 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
     for worker in busy:
         worker.wait_for("^sending|^received")
     breakable_broker.kill()
-    with closing_connections(
-        breakable_broker.port
-    ):  # with refused connections poll() raises nothing, the easier case
+    # the harder case: when connections are refused instead, poll() raises nothing
+    with closing_connections(breakable_broker.port):
         for worker in busy:
             worker.wait_for_error("^Commit failed")
         lines = [len(worker.err) for worker in busy]

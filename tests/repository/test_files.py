@@ -54,11 +54,7 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     install = ["-m", "pip", "install", "--quiet", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
-    for name, line in (
-        (PRODUCER, "Published"),
-        (STREAMING, "starting"),
-        (BATCH, "starting"),
-    ):
+    for name, line in ((PRODUCER, "Published"), (STREAMING, "starting"), (BATCH, "starting")):
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
         environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}

@@ -80,10 +80,7 @@ class Terminal:
         self.process = Process(
             f"terminal {self.name}",
             ["sh", "-c", real] if "|" in real else shlex.split(real),
-            {
-                "PATH": PATH,
-                "BOOTSTRAP_SERVERS": f"localhost:{self.port}",
-            },
+            {"PATH": PATH, "BOOTSTRAP_SERVERS": f"localhost:{self.port}"},
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -146,11 +143,7 @@ class Terminal:
                 time.sleep(0.03)
             if match := re.fullmatch(r"\$ pkill -(\w+) -f (\S+)", text):
                 self.expect_end()
-                pkill(
-                    int(match[1]) if match[1].isdigit() else signal.Signals[f"SIG{match[1]}"],
-                    match[2],
-                    self.port,
-                )
+                pkill(match[1].replace("9", "KILL"), match[2], self.port)
             elif text.startswith("$ "):
                 self.type(text[2:])
             elif text == "..." and following.startswith("^C"):
@@ -193,18 +186,16 @@ def shapes_by_command():
 SHAPES = shapes_by_command()
 
 
-def pkill(number, pattern, port):
-    """What pkill -f does, among this test's processes only: those with its broker in BOOTSTRAP_SERVERS."""
+def pkill(name, pattern, port):
+    """What pkill -NAME -f does, but only to this test's processes: BOOTSTRAP_SERVERS is their broker."""
     hit = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it may have ended
-            if (
-                pattern in " ".join(process.cmdline())
-                and process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{port}"
-            ):
-                process.send_signal(number)
+            is_ours = process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{port}"
+            if is_ours and pattern in " ".join(process.cmdline()):
+                process.send_signal(signal.Signals[f"SIG{name}"])
                 hit.append(process.pid)
-    KILLED.update(hit if number == signal.SIGKILL else [])
+    KILLED.update(hit if name == "KILL" else [])
     assert hit, f"nothing runs that {pattern} matches"
 
 
