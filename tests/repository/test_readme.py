@@ -68,7 +68,7 @@ class Terminal:
 
     def type(self, command):
         self.expect_end()
-        assert "kill" not in command, f"the README must write `pkill -SIGNAL -f NAME`{self}"
+        assert "kill" not in command, "the README must write `pkill -SIGNAL -f NAME`"
         self.command = command
         self.shown.append(f"$ {command}")
         real = command.replace(ADDRESS, f"localhost:{self.port}").replace(NAIVE, str(self.naive))
@@ -107,10 +107,10 @@ class Terminal:
     def expect_end(self):
         """Check that the command shows no more and ends, with exit code 0 unless the README has killed it."""
         if self.process:
-            assert self.next_line() is None, f"more than the README shows{self}"
+            assert self.next_line() is None, "more than the README shows"
             code = -signal.SIGKILL if self.process.pid in KILLED else 0
             ended_with, self.process = self.process.wait(10), None
-            assert ended_with == code, f"exit code {ended_with}{self}"
+            assert ended_with == code, f"exit code {ended_with}"
 
     def expect(self, line, skips=False):
         """Compare the next line of output; with skips, after one or more lines for which "..." stands."""
@@ -118,15 +118,15 @@ class Terminal:
         while (seen := self.next_line()) is not None and skips:
             if skipped and re.fullmatch(pattern, seen):
                 break
-            assert shape(seen) in SHAPES[self.command], f"the README does not show this{self}"
+            assert shape(seen) in SHAPES[self.command], "the README does not show this"
             skipped += 1
-        assert re.fullmatch(pattern, seen or ""), f"the README says\n    {line}{self}"
+        assert re.fullmatch(pattern, seen or ""), f"the README says\n    {line}"
 
     def wait_until_quiet(self):
         """Read lines for which "..." stands until none has come for some seconds; return their number."""
         count = 0
         while (line := self.next_line(QUIET_SECONDS)) != NOTHING:
-            assert shape(line or "the end") in SHAPES[self.command], f"the README does not show this{self}"
+            assert shape(line or "the end") in SHAPES[self.command], "the README does not show this"
             count += 1
         return count
 
@@ -137,7 +137,7 @@ class Terminal:
         for line, following in zip(block, [*block[1:], ""], strict=True):
             presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
             if presses and self.shown[-1].startswith("$ "):
-                assert not self.wait_until_quiet(), f"the README shows no output here{self}"
+                assert not self.wait_until_quiet(), "the README shows no output here"
             for _ in range(presses.count("^C")):
                 self.signal(signal.SIGINT)
                 time.sleep(0.03)
@@ -147,7 +147,7 @@ class Terminal:
             elif text.startswith("$ "):
                 self.type(text[2:])
             elif text == "..." and following.startswith("^C"):
-                assert self.wait_until_quiet(), f"the README shows more output here{self}"
+                assert self.wait_until_quiet(), "the README shows more output here"
             elif text == "...":
                 skips = True
             elif text:
@@ -260,13 +260,14 @@ def test_the_transcripts_match_what_happens(tmp_path):
     terminals = {}
     try:
         for above, block, number in blocks("console"):
+            place = f"README.md, the block at line {number}"
             for name in re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []:
-                try:
-                    terminals.setdefault(name, Terminal(name, port, naive)).play(block)
-                except AssertionError as error:
-                    raise AssertionError(f"README.md, the block at line {number}: {error}") from None
+                terminals.setdefault(name, Terminal(name, port, naive)).play(block)
         for name in "2", "3", "4":
             terminals[name].expect_end()
+    except AssertionError as error:
+        shown = "".join(map(str, terminals.values()))
+        raise AssertionError(f"{place}: {error}{shown}") from None
     finally:
         for terminal in terminals.values():
             terminal.close()
