@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict, namedtuple
+from functools import partial
 from importlib.metadata import version
 from operator import sub, truediv
 from statistics import median, quantiles
@@ -33,7 +34,7 @@ from support.waiting import wait_until
 
 # worker, baseline: functions that measure once; without a baseline, the bound is for the worker's own median.
 # compare: makes the value that has the bound from the two medians. bound: "<= 2", say.
-Measurement = namedtuple("Measurement", "what worker baseline compare bound")
+Measurement = namedtuple("Measurement", "what bound worker baseline compare", defaults=(None, None))
 
 
 class Run(Script):
@@ -96,56 +97,52 @@ class Benchmark:
         topic, count = self.topic_with(many), many // 2
         yield Measurement(
             "batch / bare poll() loop, messages/s",
+            ">= 0.9",
             lambda: self.worker(BATCH, topic).rate("received", "updating", count),
             lambda: self.bare_loop(topic, COUNT=count).rate("read", "read", count),
             truediv,
-            ">= 0.9",
         )
         small = self.topic_with(few)
         yield Measurement(
             f"peak MiB, {many:,} waiting - {few:,} waiting",
+            "<= 10",
             lambda: self.peak_mib(topic, many),
             lambda: self.peak_mib(small, few),
             sub,
-            "<= 10",
         )
         settings = {"COUNT": few, "IS_COMMITTING": True, "max_poll_records": 1}
         self.bare_loop(small, **settings).rate("read", "read", few)  # the first commits are slower
         yield Measurement(
             "streaming / bare loop with its commits, messages/s",
+            ">= 0.9",
             lambda: self.worker(STREAMING, small).rate("sending", "finished", few),
             lambda: self.bare_loop(small, **settings).rate("read", "read", few),
             truediv,
-            ">= 0.9",
         )
         one = self.topic_with(1)
         yield Measurement(
             "latency - bare loop's, ms",
+            "<= 2",
             lambda: self.latency(lambda topic: self.worker(STREAMING, topic), "sending"),
             lambda: self.latency(self.bare_loop, "read"),
             sub,
-            "<= 2",
         )
         yield Measurement(
             "start - bare loop's, s",
+            "<= 0.1",
             lambda: self.start_seconds(self.worker(STREAMING, one), "sending"),
             lambda: self.start_seconds(self.bare_loop(one), "read"),
             sub,
-            "<= 0.1",
         )
         for name in STREAMING, BATCH:
-            yield Measurement(
-                f"idle exit, s: {name}", lambda name=name: self.idle_exit_seconds(name), None, None, "<= 0.6"
-            )
-            yield Measurement(
-                f"idle CPU, %: {name}", lambda name=name: self.idle_cpu_percent(name), None, None, "<= 1"
-            )
+            yield Measurement(f"idle exit, s: {name}", "<= 0.6", partial(self.idle_exit_seconds, name))
+            yield Measurement(f"idle CPU, %: {name}", "<= 1", partial(self.idle_cpu_percent, name))
         yield Measurement(
             "4 workers / 1 worker, 5 ms of work, messages/s",
+            ">= 3.5",
             lambda: self.rate_of_several(4),
             lambda: self.rate_of_several(1),
             truediv,
-            ">= 3.5",
         )
 
     def worker(self, name, topic, WORK_SECONDS=0, **settings):

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from support.cluster import Cluster
-from support.processes import BATCH, GOODBYE, PRODUCER, STREAMING, Script
+from support.processes import BATCH, FINISHED, GOODBYE, PRODUCER, SENDING, STARTING, STREAMING, Script
 from support.waiting import wait_until
 
 TOPIC = "user_signups"
@@ -81,11 +81,11 @@ class Demo:
         )
         self.start(PRODUCER).wait()
         worker = self.start(STREAMING)
-        worker.wait_for("^sending", 4)
+        worker.wait_for(SENDING, 4)
         time.sleep(0.2)
         self.press_ctrl_c(worker)
         worker = self.start(STREAMING)
-        worker.wait_for("^finished", 6)
+        worker.wait_for(FINISHED, 6)
         self.press_ctrl_c(worker)
 
     def play_batch(self):
@@ -94,7 +94,7 @@ class Demo:
             "five seconds. Watch the first ten wait, then go as a batch."
         )
         worker = self.start(BATCH)
-        worker.wait_for("^starting")
+        worker.wait_for(STARTING)
         self.start(PRODUCER)
         wait_until(lambda: len(worker.finished()) >= 10, what="a first batch of ten is processed")
         self.say(

@@ -2,7 +2,7 @@
 
 import time
 
-from support.processes import BATCH, SENDING
+from support.processes import BATCH, FINISHED, SENDING
 from support.waiting import wait_until
 
 
@@ -22,6 +22,6 @@ def test_each_batch_is_committed_even_if_traffic_never_pauses(new_workload):
     with workload.traffic(per_second=50):  # so much that the buffer is empty only for a moment
         worker = workload.start(BATCH)
         for number in range(1, 9):
-            finished_at = worker.wait_for("^finished", count=number)
+            finished_at = worker.wait_for(FINISHED, count=number)
             due = len(worker.finished(until=finished_at + 0.001))
             wait_until(lambda due=due: workload.committed() >= due, 3, f"the first {due} are committed")

@@ -2,7 +2,7 @@
 
 import pytest
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import BATCH, GOODBYE, PRODUCER, REDELIVERED, SENDING
+from support.processes import BATCH, GOODBYE, PRODUCER, RECEIVED, REDELIVERED, SENDING
 from support.workload import NEVER
 
 pytestmark = pytest.mark.not_on_external_broker
@@ -27,7 +27,7 @@ def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_wo
     workload = new_workload(BATCH_SECONDS=NEVER)
     workload.publish(3)
     worker = workload.start(BATCH)
-    worker.wait_for("^received")
+    worker.wait_for(RECEIVED)
     workload.cluster.deny(ACLOperation.READ, ResourceType.TOPIC, workload.topic)
     assert worker.wait() == 1 and REDELIVERED in worker.err[-1]
     assert not worker.begun()

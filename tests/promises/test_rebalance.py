@@ -1,7 +1,7 @@
 """Workers join their group, leave it, or are evicted from it."""
 
 import pytest
-from support.processes import BATCH, REDELIVERED, SENDING, STREAMING, stop_and_check
+from support.processes import BATCH, COMMIT_FAILED, RECEIVED, REDELIVERED, SENDING, STREAMING, stop_and_check
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, SHORT_SESSION
 
@@ -41,9 +41,9 @@ def evict_during_batch(new_workload, **settings):
     workload = new_workload(partitions=2, WORK_SECONDS=4, **SHORT_SESSION)
     workload.publish(4)
     first = workload.start(BATCH, BATCH_SECONDS=10, **settings)
-    first.wait_for("^received")
+    first.wait_for(RECEIVED)
     workload.start(STREAMING)  # the first one learns of it within 3 s, and then works for 8 s
-    first.wait_for_error("^Commit failed")
+    first.wait_for_error(COMMIT_FAILED)
     return workload
 
 
@@ -53,7 +53,7 @@ def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is
 
 
 def test_a_signal_right_after_an_eviction_ends_the_worker_with_exit_code_1(new_workload):
-    first = evict_during_batch(new_workload, sigterm_at="^Commit failed").workers[0]
+    first = evict_during_batch(new_workload, sigterm_at=COMMIT_FAILED).workers[0]
     assert first.wait(with_slack(10)) == 1 and REDELIVERED in first.err[-1]
 
 
@@ -82,7 +82,7 @@ def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=4, **SHORT_SESSION)
     workload.publish(3)
     first = workload.start(BATCH)
-    first.wait_for("^received")
+    first.wait_for(RECEIVED)
     first.freeze()
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
     workload.wait_until_done()

@@ -10,23 +10,19 @@ import sys
 
 import pytest
 import yaml
-from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
+from support.processes import BATCH, PRODUCER, PUBLISHED, ROOT, STARTING, STREAMING, Process
 from support.readme import README
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
-def test_the_compose_file_starts_one_broker_for_clients_on_this_machine():
+def test_the_compose_file_starts_one_broker_for_this_machine_without_developer_mode():
+    """The switches need "=": rpk reads `--check false` as the switch --check, which means true."""
     [(name, service)] = COMPOSE["services"].items()
     assert (name, service["container_name"]) == ("redpanda", "redpanda-1")
     assert re.fullmatch(r"docker\.redpanda\.com/redpandadata/redpanda:v\d+\.\d+\.\d+", service["image"])
     assert service["ports"] == ["127.0.0.1:9092:9092"] and "network_mode" not in service
     assert "rpk cluster health" in service["healthcheck"]["test"][1]  # for `docker compose up --wait`
-
-
-def test_the_compose_file_switches_developer_mode_off():
-    """The switches need "=": rpk reads `--check false` as the switch --check, which means true."""
-    [service] = COMPOSE["services"].values()
     words = " ".join(service["command"])
     for switch in (
         "--unsafe-bypass-fsync=false",
@@ -54,7 +50,7 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     install = ["-m", "pip", "install", "--quiet", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
-    for name, line in ((PRODUCER, "Published"), (STREAMING, "starting"), (BATCH, "starting")):
+    for name, line in ((PRODUCER, PUBLISHED), (STREAMING, STARTING), (BATCH, STARTING)):
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
         environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}

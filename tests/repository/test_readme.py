@@ -37,7 +37,7 @@ from support.waiting import wait_until
 BROKER = "python tests/broker.py"
 NAIVE = "/tmp/naive"
 NOTHING = "(no line came)"
-KILLED = set()  # the processes that "pkill -9" has ended
+KILLED_PIDS = set()  # ended by "pkill -9"
 QUIET_SECONDS = 4  # after that a worker, or a reader, assumes that nothing more is coming
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 
@@ -108,7 +108,7 @@ class Terminal:
         """Check that the command shows no more and ends, with exit code 0 unless the README has killed it."""
         if self.process:
             assert self.next_line() is None, "more than the README shows"
-            code = -signal.SIGKILL if self.process.pid in KILLED else 0
+            code = -signal.SIGKILL if self.process.pid in KILLED_PIDS else 0
             ended_with, self.process = self.process.wait(10), None
             assert ended_with == code, f"exit code {ended_with}"
 
@@ -195,7 +195,7 @@ def pkill(name, pattern, port):
             if is_ours and pattern in " ".join(process.cmdline()):
                 process.send_signal(signal.Signals[f"SIG{name}"])
                 hit.append(process.pid)
-    KILLED.update(hit if name == "KILL" else [])
+    KILLED_PIDS.update(hit if name == "KILL" else [])
     assert hit, f"nothing runs that {pattern} matches"
 
 
@@ -263,6 +263,7 @@ def test_the_transcripts_match_what_happens(tmp_path):
             place = f"README.md, the block at line {number}"
             for name in re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []:
                 terminals.setdefault(name, Terminal(name, port, naive)).play(block)
+        place = "the end of README.md"
         for name in "2", "3", "4":
             terminals[name].expect_end()
     except AssertionError as error:

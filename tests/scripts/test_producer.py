@@ -1,12 +1,12 @@
 """The producer in normal operation."""
 
-from support.processes import EMAILS, PRODUCER, PRODUCER_LINES
+from support.processes import EMAILS, PRODUCER, PRODUCER_LINES, PUBLISHED
 
 
 def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
     producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
-    first = producer.wait_for("Published")
-    assert producer.wait_for("Published", count=10) - first > 0.8  # a tenth of a second apart, and flushed
+    first = producer.wait_for(PUBLISHED)
+    assert producer.wait_for(PUBLISHED, count=10) - first > 0.8  # a tenth of a second apart, and flushed
     assert producer.wait() == 0
     assert (producer.out, producer.err) == (PRODUCER_LINES, [])
     assert cluster.stored_values(unused_topic_name) == EMAILS

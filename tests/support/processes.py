@@ -20,10 +20,16 @@ from support.waiting import wait_until, with_slack
 ROOT = Path(__file__).parents[2]
 SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_worker"
 WORKERS = STREAMING, BATCH
-LINES = {  # how a worker's lines begin, after its first
-    STREAMING: ["^sending", "^updating", "^finished"],
-    BATCH: ["^received", "^processing", "^sending", "^updating", "^finished"],
+
+# Patterns for the lines of the scripts
+PUBLISHED, STARTING, RECEIVED, PROCESSING = "^Published", "^starting", "^received", "^processing"
+SENDING, UPDATING, FINISHED, COMMIT_FAILED = "^sending", "^updating", "^finished", "^Commit failed"
+LINES = {  # a worker's lines after its first
+    STREAMING: [SENDING, UPDATING, FINISHED],
+    BATCH: [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
 }
+GOODBYE = "End of the program. I was killed gracefully"
+REDELIVERED = "will be delivered again"
 
 
 def email_of(number):
@@ -32,9 +38,6 @@ def email_of(number):
 
 EMAILS = [email_of(number) for number in range(10)]  # what the producer publishes
 PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in EMAILS]
-GOODBYE = "End of the program. I was killed gracefully"
-SENDING = "^sending email to"
-REDELIVERED = "will be delivered again"
 
 
 class Process:
@@ -43,12 +46,14 @@ class Process:
     folder: where it runs.
     environment: variables to set; one that is None is unset.
     on_line: called, on a thread, with each line before it is added to out or err.
-    options: for subprocess.Popen.
+    stderr, options: for subprocess.Popen.
     out, err: the lines of standard output and standard error so far.
     out_times, err_times: the same as [(time.monotonic(), line)].
     """
 
-    def __init__(self, name, command, environment, on_line=None, folder=ROOT, **options):
+    def __init__(
+        self, name, command, environment, on_line=None, folder=ROOT, stderr=subprocess.PIPE, **options
+    ):
         self.name = name
         self.started = time.monotonic()
         python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": None}  # None: a script has to flush
@@ -59,12 +64,10 @@ class Process:
             env={variable: value for variable, value in environment.items() if value is not None},
             text=True,
             errors="backslashreplace",
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            **options,
         )
         self.out_times, self.err_times = [], []
         pipes = ((self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times))

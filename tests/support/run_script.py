@@ -1,8 +1,9 @@
-"""Runs a script from the current folder with some constants replaced, which it must read when it uses them.
+"""Runs a script from the current folder with other values for some of its constants.
 
     python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
-Names in capitals are set on the module; the other settings are for its KafkaConsumer, except these:
+Names in capitals are constants of the script: they are set after its import, so it must not copy them
+before main() runs. The other settings are for its KafkaConsumer, except these:
 
     "fail_at": N            the N-th step of the work raises an exception
     "poll_ms": N            poll() waits for no longer than N milliseconds

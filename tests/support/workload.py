@@ -74,14 +74,21 @@ class Workload:
                 is_over.set()
             publisher.result()
 
+    def begun(self):
+        """Return the emails whose processing has begun, worker by worker."""
+        return [email for worker in self.workers for email in worker.begun()]
+
+    def finished(self):
+        """Return the emails whose processing has finished, worker by worker."""
+        return [email for worker in self.workers for email in worker.finished()]
+
     def lost(self):
         """Return the published emails whose processing no worker has finished."""
-        return set(self.published) - {email for worker in self.workers for email in worker.finished()}
+        return set(self.published) - set(self.finished())
 
     def repeated(self):
         """Return {email: how many extra times its processing began}."""
-        begun = Counter(email for worker in self.workers for email in worker.begun())
-        return {email: times - 1 for email, times in begun.items() if times > 1}
+        return {email: times - 1 for email, times in Counter(self.begun()).items() if times > 1}
 
     def committed(self):
         """Return how many messages the group has committed."""
