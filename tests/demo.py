@@ -25,7 +25,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from support.cluster import Cluster
-from support.processes import BATCH, FINISHED, GOODBYE, PRODUCER, SENDING, STARTING, STREAMING, Script
+from support.processes import (
+    BATCH,
+    FINISHED,
+    GOODBYE,
+    PRODUCER,
+    PUBLISHED_EMAIL,
+    SENDING,
+    STARTING,
+    STREAMING,
+    Script,
+)
 from support.waiting import wait_until
 
 TOPIC = "user_signups"
@@ -57,7 +67,7 @@ class Demo:
         """Print a line of a script after its label. The picture has "..." in place of similar lines."""
         label, color = TERMINALS[name]
         was_shown, user = self.is_shown, re.search(r"user(\d)@", line)
-        if self.is_picture and (user or not line.startswith("finished")):
+        if self.is_picture and (user or not re.search(FINISHED, line)):
             self.is_shown = not user or user[1] in PICTURED[name]
         if self.is_shown or was_shown:
             line = line if self.is_shown else "..."
@@ -107,7 +117,7 @@ class Demo:
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
         lines = [line for producer in self.producers for line in producer.out]
-        published = Counter(email for line in lines for email in re.findall(r"^Published .* (\S+@\S+)", line))
+        published = Counter(email for line in lines for email in re.findall(PUBLISHED_EMAIL, line))
         begun = Counter(email for worker in self.workers for email in worker.begun() if email in published)
         finished = Counter(email for worker in self.workers for email in worker.finished())
         lost, twice = (published - finished).total(), (begun - published).total()

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from support.cluster import Cluster
-from support.processes import BATCH, STREAMING, WORKERS, email_of, emails_sent
+from support.processes import BATCH, NOT_CONNECTED, STREAMING, WORKERS, email_of, emails_sent
 from support.waiting import wait_until
 from support.workload import SHORT_SESSION, Workload
 
@@ -121,7 +121,7 @@ class Fleet(Workload):
         worker.wait()
         outages = [event.at for event in self.events if event.what.startswith("broker")]
         is_struck = max(outages, default=0) > worker.started - 30  # it tries for 20 s
-        return is_struck and "Unable to bootstrap" in "".join(worker.err)
+        return is_struck and NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):
         """Return how much is not processed or not committed; not 0 if the broker does not answer."""

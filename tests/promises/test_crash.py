@@ -49,8 +49,8 @@ def test_an_exception_ends_the_worker_and_its_messages_are_redelivered(worker_na
     is_streaming = worker_name == STREAMING
     workload = new_workload(**SHORT_SESSION)
     step = 5 if is_streaming else 3  # there are two for each message, or for each batch
-    first = workload.start(worker_name, fail_at=step)
     workload.publish(2)
+    first = workload.start(worker_name, fail_at=step)
     workload.wait_until_committed()
     workload.publish(3)
     assert first.wait() == 1 and "the mail server is down" in first.err[-1]

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import time
+from typing import NamedTuple
 
 import pytest
 from support.network import closing_connections
@@ -17,16 +18,15 @@ from support.processes import (
     stop_and_check,
 )
 from support.waiting import wait_until
-from support.workload import NEVER, in_parallel
+from support.workload import NEVER, Workload, in_parallel
 
 
 @pytest.mark.long(40)
 def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker, new_workload):
     idle = [new_workload() for _ in WORKERS]
     streaming, batch = new_workload(WORK_SECONDS=0.2), new_workload(WORK_SECONDS=1.5, BUFFER_SIZE=10)
-    for workload, name, count in zip(
-        [*idle, streaming, batch], [*WORKERS, STREAMING, BATCH], [3, 3, 20, 20], strict=True
-    ):
+    busy = [(STREAMING, streaming, 20), (BATCH, batch, 20)]
+    for name, workload, count in [(STREAMING, idle[0], 3), (BATCH, idle[1], 3), *busy]:
         workload.publish(count)
         workload.start(name).wait_for(SENDING)
     for workload in idle:
@@ -44,42 +44,52 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
     batch.finish(repeated=10, seconds=60)
 
 
+class Case(NamedTuple):
+    """A worker, what it is doing when the broker goes away, and its exit code after a signal."""
+
+    name: str
+    moment: str
+    workload: Workload
+    exit_code: int
+
+    @property
+    def worker(self):
+        return self.workload.workers[0]
+
+
 @pytest.mark.long(50)
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
     breakable_broker, new_workload, fault
 ):
-    idle = {(name, "idle"): new_workload() for name in WORKERS}
-    busy = {
-        (name, moment): new_workload(WORK_SECONDS=seconds)
-        for moment, seconds in (("retrying a commit", 1), ("at work", 3))
-        for name in WORKERS
-    }
-    busy[BATCH, "buffering"] = new_workload(BATCH_SECONDS=NEVER)
-    for workload in [*idle.values(), *busy.values()]:
-        workload.publish(3)
-    for (name, _), workload in idle.items():
-        workload.start(name)
-        workload.wait_until_done()
-    for (name, _), workload in busy.items():
-        workload.start(name)
-    in_parallel(lambda workload: workload.workers[0].wait_for(f"{SENDING}|{RECEIVED}"), [*busy.values()])
+    idle = [Case(name, "idle", new_workload(), 0) for name in WORKERS]
+    busy = [Case(BATCH, "buffering", new_workload(BATCH_SECONDS=NEVER), 1)]
+    for name in WORKERS:
+        busy.append(Case(name, "retrying a commit", new_workload(WORK_SECONDS=1), 1))
+        busy.append(Case(name, "at work", new_workload(WORK_SECONDS=3), 1))
+    for case in idle + busy:
+        case.workload.publish(3)
+    for case in idle:
+        case.workload.start(case.name)
+        case.workload.wait_until_done()
+    for case in busy:
+        case.workload.start(case.name)
+    in_parallel(lambda case: case.worker.wait_for(f"{SENDING}|{RECEIVED}"), busy)
     getattr(breakable_broker, fault)()
 
-    def end(case):
-        worker = (idle | busy)[case].workers[0]
-        if case[1] == "retrying a commit":
-            worker.wait_for_error(COMMIT_FAILED, seconds=20)
-        stop_and_check(worker, exit_code=1 if case in busy else 0)
+    def stop(case):
+        if case.moment == "retrying a commit":
+            case.worker.wait_for_error(COMMIT_FAILED, seconds=20)
+        stop_and_check(case.worker, case.exit_code)
 
-    in_parallel(end, [*idle, *busy])
+    in_parallel(stop, idle + busy)
     breakable_broker.restore()
-    for (name, _), workload in busy.items():
-        workload.start(name, BATCH_SECONDS=0.5)
-        workload.wait_until_processed()
-        workload.check(repeated=1 if name == STREAMING else 3)
-    for workload in idle.values():
-        workload.check()
+    for case in busy:
+        case.workload.start(case.name, BATCH_SECONDS=0.5)
+        case.workload.wait_until_processed()
+        case.workload.check(repeated=1 if case.name == STREAMING else 3)
+    for case in idle:
+        case.workload.check()
 
 
 @pytest.mark.long(40)

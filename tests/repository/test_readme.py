@@ -52,6 +52,11 @@ def code_blocks():
     return found
 
 
+def terminals_of(above):
+    """Return the numbers of the terminals in the label above a block; [] if the line is no label."""
+    return re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []
+
+
 def shape(line):
     return re.sub(r"\d+", "0", line)
 
@@ -174,7 +179,7 @@ def shapes_by_command():
     """{command: shapes of the lines that the page shows as its output}"""
     shapes, running = {}, {}
     for above, block, _ in blocks("console"):
-        for name in re.findall(r"Terminal (\d)", above):
+        for name in terminals_of(above):
             for line in block:
                 if line.startswith("$ "):
                     running[name] = line[2:]
@@ -237,7 +242,7 @@ def test_no_link_is_broken():
 def test_each_transcript_names_its_terminal():
     for above, lines, number in blocks("console"):
         is_set_up = not any(line.startswith("$ ") for line in lines)
-        assert "**Terminal" in above or is_set_up, f"README.md, line {number}: which terminal?"
+        assert terminals_of(above) or is_set_up, f"README.md, line {number}: which terminal?"
 
 
 def test_code_fits_on_github_without_scrolling():
@@ -261,7 +266,7 @@ def test_the_transcripts_match_what_happens(tmp_path):
     try:
         for above, block, number in blocks("console"):
             place = f"README.md, the block at line {number}"
-            for name in re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []:
+            for name in terminals_of(above):
                 terminals.setdefault(name, Terminal(name, port, naive)).play(block)
         place = "the end of README.md"
         for name in "2", "3", "4":

@@ -12,7 +12,16 @@ import trustme
 from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import BATCH, FINISHED, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
+from support.processes import (
+    BATCH,
+    FINISHED,
+    NOT_CONNECTED,
+    PRODUCER,
+    ROOT,
+    SCRIPTS,
+    STREAMING,
+    stop_and_check,
+)
 from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
 
@@ -130,7 +139,7 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         wrong = start(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
             assert script.wait(40) == 1 and len(script.err) == 1
-            assert "Unable to bootstrap" in script.err[0]
+            assert NOT_CONNECTED in script.err[0]
 
 
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(

@@ -61,7 +61,11 @@ WORKER = {**EVERY_SCRIPT, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shuttin
 def test_importing_a_script_has_no_effect_and_the_names_of_the_article_are_there(
     name, constants, functions, tmp_path
 ):
-    """The script is alone in its folder, and BOOTSTRAP_SERVERS is unset."""
+    """The script is alone in its folder, and BOOTSTRAP_SERVERS is unset.
+
+    The main README links to the article. Its readers look for these names, so they stay, although one worker
+    has graceful_exit() and the other exit_gracefully().
+    """
     shutil.copy(ROOT / f"{name}.py", tmp_path)
     code = IMPORTER.format(name=name, constants=[*constants], functions=functions, scripts=[*SCRIPTS])
     environment = {key: value for key, value in os.environ.items() if key != "BOOTSTRAP_SERVERS"}

@@ -21,15 +21,19 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_worker"
 WORKERS = STREAMING, BATCH
 
-# Patterns for the lines of the scripts
+# Patterns for the lines of the scripts, for re.search
 PUBLISHED, STARTING, RECEIVED, PROCESSING = "^Published", "^starting", "^received", "^processing"
 SENDING, UPDATING, FINISHED, COMMIT_FAILED = "^sending", "^updating", "^finished", "^Commit failed"
 LINES = {  # a worker's lines after its first
     STREAMING: [SENDING, UPDATING, FINISHED],
     BATCH: [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
 }
-GOODBYE = "End of the program. I was killed gracefully"
+EMAIL, LIST_OF_EMAILS = r"^sending email to (?!user \[)(.*)", r"^sending email to user (\[.*\])"
+RECEIVED_COUNT = r"^received (\d+) messages?,"
+PUBLISHED_EMAIL = r"^Published .* (\S+@\S+)"
+ALREADY_CREATED, NOT_CONNECTED = "already created", "Unable to bootstrap"
 REDELIVERED = "will be delivered again"
+GOODBYE = "End of the program. I was killed gracefully"
 
 
 def email_of(number):
@@ -187,13 +191,14 @@ class Script(Process):
 
     def received(self):
         """Return how many messages the batch worker has polled."""
-        return sum(int(line.split()[1]) for line in self.out if line.startswith("received"))
+        matches = (re.search(RECEIVED_COUNT, line) for line in self.out)
+        return sum(int(match[1]) for match in matches if match)
 
     def finished(self, until=float("inf")):
         """Return the emails whose processing had finished by that time.monotonic()."""
         finished, begun = [], []
         for line in [line for at, line in list(self.out_times) if at < until]:
-            if line.startswith("finished processing"):
+            if re.search(FINISHED, line):
                 finished += begun
                 begun = []
             begun += emails_sent(line)
@@ -202,9 +207,9 @@ class Script(Process):
 
 def emails_sent(line):
     """Return the emails in this line of a worker's output if the line marks the start of their processing."""
-    if match := re.fullmatch(r"sending email to user (\[.*\])", line):
+    if match := re.search(LIST_OF_EMAILS, line):
         return ast.literal_eval(match[1])
-    match = re.fullmatch(r"sending email to (.*)", line)
+    match = re.search(EMAIL, line)
     return [match[1]] if match else []
 
 

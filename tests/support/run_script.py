@@ -3,9 +3,10 @@
     python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
 Names in capitals are constants of the script: they are set after its import, so it must not copy them
-before main() runs. The other settings are for its KafkaConsumer, except these:
+before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. The other settings are for its
+KafkaConsumer, except these:
 
-    "fail_at": N            the N-th step of the work raises an exception
+    "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
     "sigkill_at": [PATTERN, N]  SIGKILL arrives right after the N-th such line
