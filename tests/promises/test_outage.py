@@ -6,17 +6,9 @@ import time
 from typing import NamedTuple
 
 import pytest
+from support import output
 from support.network import closing_connections
-from support.processes import (
-    BATCH,
-    COMMIT_FAILED,
-    FINISHED,
-    RECEIVED,
-    SENDING,
-    STREAMING,
-    WORKERS,
-    stop_and_check,
-)
+from support.processes import BATCH, STREAMING, WORKERS, stop_and_check
 from support.waiting import wait_until
 from support.workload import NEVER, Workload, in_parallel
 
@@ -28,7 +20,7 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
     busy = [(STREAMING, streaming, 20), (BATCH, batch, 20)]
     for name, workload, count in [(STREAMING, idle[0], 3), (BATCH, idle[1], 3), *busy]:
         workload.publish(count)
-        workload.start(name).wait_for(SENDING)
+        workload.start(name).wait_for(output.SENDING)
     for workload in idle:
         workload.wait_until_done()
     breakable_broker.kill()
@@ -39,9 +31,9 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
     for workload in idle:
         workload.publish(3)
     for workload in idle:
-        workload.finish(seconds=60)
-    streaming.finish(repeated=1, seconds=60)
-    batch.finish(repeated=10, seconds=60)
+        workload.drain_and_check(seconds=60)
+    streaming.drain_and_check(repeated=1, seconds=60)
+    batch.drain_and_check(repeated=10, seconds=60)
 
 
 class Case(NamedTuple):
@@ -74,12 +66,12 @@ def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
         case.workload.wait_until_done()
     for case in busy:
         case.workload.start(case.name)
-    in_parallel(lambda case: case.worker.wait_for(f"{SENDING}|{RECEIVED}"), busy)
+    in_parallel(lambda case: case.worker.wait_for(f"{output.SENDING}|{output.RECEIVED}"), busy)
     getattr(breakable_broker, fault)()
 
     def stop(case):
         if case.moment == "retrying a commit":
-            case.worker.wait_for_error(COMMIT_FAILED, seconds=20)
+            case.worker.wait_for_error(output.COMMIT_FAILED, seconds=20)
         stop_and_check(case.worker, case.exit_code)
 
     in_parallel(stop, idle + busy)
@@ -99,11 +91,11 @@ def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_3
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
     workload.publish(2)
     first = workload.start(BATCH)
-    first.wait_for(RECEIVED)
+    first.wait_for(output.RECEIVED)
     workload.start(BATCH)  # the first one has to hand over a partition, so its batch is due
-    first.wait_for(SENDING)
+    first.wait_for(output.SENDING)
     breakable_broker.freeze()
-    first.wait_for(FINISHED)
+    first.wait_for(output.FINISHED)
     time.sleep(0.5)  # by now it waits in the rebalance listener
     stop_and_check(first, exit_code=1, seconds=35)
 
@@ -120,12 +112,12 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
     for workload in workloads:
         workload.publish(1)
     for worker in busy:
-        worker.wait_for(f"{SENDING}|{RECEIVED}")
+        worker.wait_for(f"{output.SENDING}|{output.RECEIVED}")
     breakable_broker.kill()
     # the harder case: when connections are refused instead, poll() raises nothing
     with closing_connections(breakable_broker.port):
         for worker in busy:
-            worker.wait_for_error(COMMIT_FAILED)
+            worker.wait_for_error(output.COMMIT_FAILED)
         lines = [len(worker.err) for worker in busy]
         before = [worker.cpu_seconds() for worker in idle + busy]
         time.sleep(12)

@@ -2,7 +2,8 @@
 
 import pytest
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import ALREADY_CREATED, BATCH, GOODBYE, PRODUCER, RECEIVED, REDELIVERED, SENDING
+from support import output
+from support.processes import BATCH, PRODUCER
 from support.workload import NEVER
 
 pytestmark = pytest.mark.not_on_external_broker
@@ -14,13 +15,13 @@ def test_a_worker_without_permission_exits_and_says_why(worker_name, new_workloa
     workload.publish(6)
     if moment == "while at work":
         worker = workload.start(worker_name)
-        worker.wait_for(SENDING)
+        worker.wait_for(output.SENDING)
     workload.cluster.deny(ACLOperation.READ, ResourceType[kind.upper()], workload.topic)
     if moment == "from the start":
         worker = workload.start(worker_name)
     error = f"{kind.capitalize()}Authorization"
-    assert worker.wait() == 1 and error in worker.err[-1] and REDELIVERED in worker.err[-1]
-    assert len(worker.err) == 1 and GOODBYE not in worker.out
+    assert worker.wait() == 1 and error in worker.err[-1] and output.REDELIVERED in worker.err[-1]
+    assert len(worker.err) == 1 and output.GOODBYE_LINE not in worker.out
     if moment == "while at work":
         assert workload.committed() < len(worker.finished())  # the last commit was rejected
 
@@ -29,9 +30,9 @@ def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_wo
     workload = new_workload(BATCH_SECONDS=NEVER)
     workload.publish(3)
     worker = workload.start(BATCH)
-    worker.wait_for(RECEIVED)
+    worker.wait_for(output.RECEIVED)
     workload.cluster.deny(ACLOperation.READ, ResourceType.TOPIC, workload.topic)
-    assert worker.wait() == 1 and REDELIVERED in worker.err[-1]
+    assert worker.wait() == 1 and output.REDELIVERED in worker.err[-1]
     assert not worker.begun() and workload.committed() == 0
 
 
@@ -40,4 +41,4 @@ def test_the_producer_reports_a_missing_permission(start, cluster, topic):
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert producer.wait() == 1
     [line], [first] = producer.err, producer.out
-    assert "TopicAuthorization" in line and ALREADY_CREATED in first
+    assert "TopicAuthorization" in line and output.ALREADY_CREATED in first

@@ -1,7 +1,11 @@
 """Workers join their group, leave it, or are evicted from it."""
 
+import re
+import time
+
 import pytest
-from support.processes import BATCH, COMMIT_FAILED, RECEIVED, REDELIVERED, SENDING, STREAMING, stop_and_check
+from support import output
+from support.processes import BATCH, STREAMING, stop_and_check
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, SHORT_SESSION
 
@@ -15,13 +19,13 @@ def test_workers_that_join_and_leave_lose_and_repeat_nothing(names, new_workload
     workload = new_workload(partitions=4, **SHORT_SESSION)
     with workload.traffic():
         for name in names:
-            workload.start(name).wait_for(SENDING, seconds=60)
+            workload.start(name).wait_for(output.SENDING, seconds=60)
         *leaving, last = workload.workers
         for worker in leaving:
             stop_and_check(worker)
             more = len(last.finished()) + 8  # from every partition, when it is the only one left
             wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last worker goes on")
-    workload.finish(seconds=60)
+    workload.drain_and_check(seconds=60)
     assert workload.errors == []
 
 
@@ -31,8 +35,8 @@ def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(
     workload.start(BATCH)
     with workload.traffic(per_second=4):  # more than the first one can process
         wait_until(lambda: all(worker.begun() for worker in workload.workers), what="both are at work")
-        workload.start(STREAMING).wait_for(SENDING)
-    workload.finish(seconds=60)
+        workload.start(STREAMING).wait_for(output.SENDING)
+    workload.drain_and_check(seconds=60)
     assert workload.errors == []
 
 
@@ -41,20 +45,20 @@ def evict_during_batch(new_workload, **settings):
     workload = new_workload(partitions=2, WORK_SECONDS=4, **SHORT_SESSION)
     workload.publish(4)
     first = workload.start(BATCH, BATCH_SECONDS=10, **settings)
-    first.wait_for(RECEIVED)
+    first.wait_for(output.RECEIVED)
     workload.start(STREAMING)  # the first one learns of it within 3 s, and then works for 8 s
-    first.wait_for_error(COMMIT_FAILED)
+    first.wait_for_error(output.COMMIT_FAILED)
     return workload
 
 
 def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is_not_lost(new_workload):
     workload = evict_during_batch(new_workload)
-    workload.finish(repeated=4)
+    workload.drain_and_check(repeated=4)
 
 
 def test_a_signal_right_after_an_eviction_ends_the_worker_with_exit_code_1(new_workload):
-    first = evict_during_batch(new_workload, sigterm_at=COMMIT_FAILED).workers[0]
-    assert first.wait(with_slack(10)) == 1 and REDELIVERED in first.err[-1]
+    first = evict_during_batch(new_workload, sigterm_at=output.COMMIT_FAILED).workers[0]
+    assert first.wait(with_slack(10)) == 1 and output.REDELIVERED in first.err[-1]
 
 
 def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_what_was_in_progress(
@@ -63,26 +67,26 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
     workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
     workload.publish(3)
     first = workload.start(worker_name)
-    first.wait_for(SENDING)
+    first.wait_for(output.SENDING)
     first.freeze()
     second = workload.start(worker_name)
-    second.wait_for(SENDING, seconds=20)
+    second.wait_for(output.SENDING, seconds=20)
     first.thaw()
     workload.wait_until_processed()
     first.wait_for_error()
-    assert workload.topic in first.err[0] and "up?" not in first.err[0]
+    assert workload.topic in first.err[0] and not re.search(output.BROKER_IS_BLAMED, first.err[0])
     workload.wait_for_members(2)  # it has rejoined
     stop_and_check(second)
     workload.publish(2)
     wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
-    workload.finish(repeated=1 if worker_name == STREAMING else 3)
+    workload.drain_and_check(repeated=1 if worker_name == STREAMING else 3)
 
 
 def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
     workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=4, **SHORT_SESSION)
     workload.publish(3)
     first = workload.start(BATCH)
-    first.wait_for(RECEIVED)
+    first.wait_for(output.RECEIVED)
     first.freeze()
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
     workload.wait_until_done()
@@ -100,5 +104,18 @@ def test_a_backlog_longer_than_max_poll_interval_causes_no_eviction_and_no_repea
     workload = new_workload(WORK_SECONDS=0.4, BUFFER_SIZE=2, max_poll_interval_ms=3000)
     workload.publish(8 if worker_name == STREAMING else 16)  # 8 times 0.8 s
     workload.start(worker_name)
-    workload.finish()
+    workload.drain_and_check()
     assert workload.errors == []
+
+
+def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workload):
+    workload = new_workload()
+    worker = workload.start(worker_name)
+    workload.publish(1)
+    worker.wait_for("user0@")
+    time.sleep(1)  # it may still be asking for the partitions
+    with workload.cluster.admin() as admin:
+        admin.create_partitions({workload.topic: 2})
+    workload.partitions = 2
+    workload.publish(2)
+    worker.wait_for("user2@", seconds=with_slack(12))

@@ -1,19 +1,13 @@
 """A worker is stopped by SIGTERM or SIGINT, at any moment."""
 
+import re
 import signal
 import time
 
 import pytest
-from support.processes import (
-    BATCH,
-    GOODBYE,
-    LINES,
-    SENDING,
-    STARTING,
-    STREAMING,
-    signal_until_exit,
-    stop_and_check,
-)
+from support import output
+from support.processes import BATCH, STREAMING, signal_until_exit, stop_and_check
+from support.workload import NEVER
 
 MOMENTS = 8
 
@@ -25,10 +19,10 @@ def check_handover(workload):
     assert workload.committed() == len(begun)
 
 
-def finish_with(name, workload):
+def drain_with(name, workload):
     """Have a last worker process the rest, and check that every email was processed exactly once."""
-    workload.start(name).wait_for(STARTING)
-    workload.finish()
+    workload.start(name).wait_for(output.STARTING)
+    workload.drain_and_check()
     check_handover(workload)
     assert workload.errors == []
 
@@ -40,21 +34,21 @@ def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_w
     for i in range(MOMENTS):
         workload.publish(4)
         worker = workload.start((STREAMING, BATCH)[i % 2])
-        worker.wait_for(STARTING)
+        worker.wait_for(output.STARTING)
         time.sleep(1.2 * i / MOMENTS)
         stop_and_check(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
         check_handover(workload)
-    finish_with(STREAMING, workload)
+    drain_with(STREAMING, workload)
 
 
 def test_a_signal_after_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
     workload = new_workload()
-    for line in [STARTING, *LINES[worker_name]]:
+    for line in [output.STARTING, *output.WORK[worker_name]]:
         workload.publish(2)
         worker = workload.start(worker_name, sigterm_at=line)
         assert worker.wait() == 0
         check_handover(workload)
-    finish_with(worker_name, workload)
+    drain_with(worker_name, workload)
 
 
 def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, new_workload, stop_signal):
@@ -71,9 +65,23 @@ def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_nam
     workload = new_workload(WORK_SECONDS=0.6)
     workload.publish(1)
     worker = workload.start(worker_name)
-    worker.wait_for(SENDING)
+    worker.wait_for(output.SENDING)
     assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
     assert worker.wait() == 0
-    assert [line for line in worker.out if "finished" in line or line == GOODBYE] == worker.out[-2:]
+    assert re.search(output.FINISHED, worker.out[-2]) and worker.out.count(output.GOODBYE_LINE) == 1
     assert (worker.begun(), worker.err) == (workload.published, [])
     assert workload.committed() == 1
+
+
+def test_after_a_signal_the_buffer_is_the_last_batch(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER, WORK_SECONDS=0.5)
+    workload.publish(3)
+    worker = workload.start(BATCH)
+    worker.wait_for(output.RECEIVED)
+    worker.signal(signal.SIGINT)
+    worker.wait_for(output.SENDING)
+    workload.publish(1)  # it must leave this one to the next worker
+    assert worker.wait() == 0
+    lines = [output.line_for_received(3), *output.lines_for_batch(workload.published[:3])]
+    assert (worker.out, worker.err) == ([output.START_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
+    assert workload.committed() == 3

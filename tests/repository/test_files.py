@@ -1,4 +1,4 @@
-"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no other ones.
+"""The files beside the scripts: docker-compose.yml, requirements.txt, and the table in tests/README.md.
 
 No image can be pulled where this is developed, so the compose file is only checked against Redpanda's
 documentation.
@@ -10,8 +10,8 @@ import sys
 
 import pytest
 import yaml
-from support.processes import BATCH, PRODUCER, PUBLISHED, ROOT, STARTING, STREAMING, Process
-from support.readme import README
+from support import output
+from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -35,11 +35,6 @@ def test_the_compose_file_starts_one_broker_for_this_machine_without_developer_m
         assert switch in words
 
 
-def test_the_readme_has_only_docker_commands_that_were_checked():
-    compose = {f"docker compose {verb}" for verb in ("up -d --wait", "pause", "unpause", "down")}
-    assert set(re.findall(r"`(docker [^`]+)`", README)) == compose | {"docker ps", "docker run --init"}
-
-
 def test_requirements_txt_pins_kafka_python_and_nothing_else():
     extras = r"\[crc32c,lz4,snappy,zstd\]"
     assert re.fullmatch(rf"kafka-python{extras}==\d+\.\d+\.\d+\n", (ROOT / "requirements.txt").read_text())
@@ -50,7 +45,7 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     install = ["-m", "pip", "install", "--quiet", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
-    for name, line in ((PRODUCER, PUBLISHED), (STREAMING, STARTING), (BATCH, STARTING)):
+    for name, line in ((PRODUCER, output.PUBLISHED), (STREAMING, output.STARTING), (BATCH, output.STARTING)):
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
         environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}
@@ -63,29 +58,7 @@ def test_every_version_is_pinned():
     assert all(re.match(r"#|-r |[\w-]+==[\d.]+$", line) for line in lines)
 
 
-def test_the_repository_root_has_only_the_expected_entries():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    if tracked.returncode:
-        pytest.skip("not a git checkout")
-    entries = {path.split("/")[0] for path in tracked.stdout.splitlines() if not path.startswith(".")}
-    assert entries == {
-        "producer.py",
-        "streaming_worker.py",
-        "batch_worker.py",
-        "docker-compose.yml",
-        "requirements.txt",
-        "README.md",
-        "tests",
-    }
-
-
-def test_the_table_of_promises_lists_every_test_in_promises():
-    page = (ROOT / "tests/README.md").read_text(encoding="utf-8")
-    table = "".join(re.findall(r"^\|.*", page, re.M))
-
-    def tests_in(folder):
-        code = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob(f"{folder}/test_*.py")]
-        return set(re.findall(r"^def (test_\w+)", "".join(code), re.M))
-
-    assert not set(re.findall(r"`(test_\w+)`", page)) - tests_in("*")
-    assert not tests_in("promises") - set(re.findall(r"`(test_\w+)`", table))
+def test_each_file_of_promises_is_in_the_table():
+    table = "".join(re.findall(r"^\|.*", (ROOT / "tests/README.md").read_text(encoding="utf-8"), re.M))
+    files = {path.stem for path in (ROOT / "tests/promises").glob("test_*.py")}
+    assert set(re.findall(r"`(test_\w+)`", table)) == files

@@ -12,18 +12,15 @@ import trustme
 from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
-from support.processes import (
-    BATCH,
-    FINISHED,
-    NOT_CONNECTED,
-    PRODUCER,
-    ROOT,
-    SCRIPTS,
-    STREAMING,
-    stop_and_check,
-)
+from support import output
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
 from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
+
+# Where the README tells the reader to change a script. Each must be there exactly once.
+IMPORT_OS, IMPORT_SIGNAL, IMPORT_KAFKA = "import os\n", "import signal\n", "import KafkaConsumer\n"
+SETTINGS, SEND = "\nTOPIC = ", "        future = producer.send(TOPIC, email.encode())  # queue the message\n"
+CALL, NEXT_FUNCTION = " process_message(message)  #", "\n\ndef commit("
 
 
 def recipe(name, language="python"):
@@ -35,7 +32,10 @@ def edit(script, *changes):
     """Do what the README says: each change is a part of the script, and what takes its place."""
     code = script.read_text(encoding="utf-8")
     for old, new in changes:
-        assert code.count(old) == 1, f"{old!r} is {code.count(old)} times in {script.name}"
+        found = code.count(old)
+        assert found == 1, (
+            f"{script.name} has {old!r} {found} times, but the README changes it: see its recipes"
+        )
         code = code.replace(old, new)
     script.write_text(code, encoding="utf-8")
 
@@ -59,8 +59,8 @@ def once_worker(copies):
     script = copies[STREAMING]
     edit(
         script,
-        ("import os\n", "import json\nimport os\n"),
-        ("import signal\n", "import signal\nimport sqlite3\n"),
+        (IMPORT_OS, f"import json\n{IMPORT_OS}"),
+        (IMPORT_SIGNAL, f"{IMPORT_SIGNAL}import sqlite3\n"),
         (function(script, "process_message"), recipe("once") + "\n\n"),
     )
     return script
@@ -118,17 +118,17 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
     monkeypatch.setenv("KAFKA_USER", "reader")
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     for script in copies.values():
-        edit(script, ("\nTOPIC = ", f"\n{recipe('security')}TOPIC = "))
+        edit(script, (SETTINGS, f"\n{recipe('security')}{SETTINGS[1:]}"))
         code = script.read_text(encoding="utf-8")
         script.write_text(code.replace("bootstrap_servers=", "**SECURITY, bootstrap_servers="), "utf-8")
     with broker:
         without = start(BATCH, broker.address)
         assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
         streaming = start(STREAMING, broker.address, folder=tmp_path)
-        streaming.wait_for(FINISHED, count=2)
+        streaming.wait_for(output.FINISHED, count=2)
         stop_and_check(streaming)
         batch = start(BATCH, broker.address, folder=tmp_path)
-        batch.wait_for(FINISHED)
+        batch.wait_for(output.FINISHED)
         stop_and_check(batch)
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         options = " ".join(re.search(r"`(-S [^`]+)`.* `(-C [^`]+)`", README).groups())
@@ -139,17 +139,14 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         wrong = start(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
             assert script.wait(40) == 1 and len(script.err) == 1
-            assert NOT_CONNECTED in script.err[0]
+            assert output.NOT_CONNECTED in script.err[0]
 
 
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     start, run_worker, copies, once_worker, cluster, topic
 ):
-    edit(copies[PRODUCER], ("import os\n", "import json\nimport os\nimport uuid\n"))
-    [send] = re.findall(
-        r"^ +future = producer\.send\(.*\n", copies[PRODUCER].read_text(encoding="utf-8"), re.M
-    )
-    edit(copies[PRODUCER], (send, textwrap.indent(recipe("json"), " " * 8)))
+    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"))
+    edit(copies[PRODUCER], (SEND, textwrap.indent(recipe("json"), " " * 8)))
     assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
@@ -191,7 +188,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
     for _ in range(2):
         worker = run_worker(once_worker)
         assert worker.wait() == 1
-        assert worker.out == ["starting streaming consumer worker"]
+        assert worker.out == [output.START_LINE[STREAMING]]
         assert worker.err[-1] == f"{error}: Expecting value: line 1 column 1 (char 0)"
     assert cluster.committed(topic, topic) == {}
 
@@ -201,9 +198,9 @@ def retrying_worker(once_worker):
     """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
     edit(
         once_worker,
-        ("import KafkaConsumer\n", "import KafkaConsumer, KafkaProducer\n"),
-        (" process_message(message)  #", " process_with_retries(message)  #"),
-        ("\n\ndef commit(", f"\n\n{recipe('dead-letter')}\n\ndef commit("),
+        (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
+        (CALL, CALL.replace("process_message", "process_with_retries")),
+        (NEXT_FUNCTION, f"\n\n{recipe('dead-letter')}{NEXT_FUNCTION}"),
     )
     return once_worker
 

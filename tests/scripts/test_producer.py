@@ -1,15 +1,17 @@
 """The producer in normal operation."""
 
-from support.processes import EMAILS, PRODUCER, PRODUCER_LINES, PUBLISHED
+from support import output
+from support.processes import PRODUCER
 
 
 def test_it_creates_the_topic_and_publishes_ten_signups_in_order(start, cluster, unused_topic_name):
     producer = start(PRODUCER, cluster.address, TOPIC=unused_topic_name)
-    first = producer.wait_for(PUBLISHED)
-    assert producer.wait_for(PUBLISHED, count=10) - first > 0.8  # a tenth of a second apart, and flushed
+    first = producer.wait_for(output.PUBLISHED)
+    last = producer.wait_for(output.PUBLISHED, count=10)
+    assert last - first > 0.8  # a tenth of a second apart, and flushed
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == (PRODUCER_LINES, [])
-    assert cluster.stored_values(unused_topic_name) == EMAILS
+    assert (producer.out, producer.err) == (output.PRODUCER_LINES, [])
+    assert cluster.stored_values(unused_topic_name) == output.PRODUCER_EMAILS
     with cluster.admin() as admin:
         [partition] = admin.describe_topics([unused_topic_name])[0]["partitions"]
     assert len(partition["replica_nodes"]) == 1
@@ -19,8 +21,8 @@ def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *PRODUCER_LINES], [])
-    assert cluster.stored_values(topic) == ["earlier@gmail.com", *EMAILS]
+    assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *output.PRODUCER_LINES], [])
+    assert cluster.stored_values(topic) == ["earlier@gmail.com", *output.PRODUCER_EMAILS]
 
 
 def test_only_an_existing_topic_is_reported_as_already_created(start, address):

@@ -1,6 +1,5 @@
 """Processes whose output is read while they run, among them the three scripts."""
 
-import ast
 import contextlib
 import json
 import os
@@ -10,38 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import psutil
-from broker import suspend
 
+from support import output
+from support.signals import suspend
 from support.waiting import wait_until, with_slack
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_worker"
 WORKERS = STREAMING, BATCH
-
-# Patterns for the lines of the scripts, for re.search
-PUBLISHED, STARTING, RECEIVED, PROCESSING = "^Published", "^starting", "^received", "^processing"
-SENDING, UPDATING, FINISHED, COMMIT_FAILED = "^sending", "^updating", "^finished", "^Commit failed"
-LINES = {  # a worker's lines after its first
-    STREAMING: [SENDING, UPDATING, FINISHED],
-    BATCH: [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
-}
-EMAIL, LIST_OF_EMAILS = r"^sending email to (?!user \[)(.*)", r"^sending email to user (\[.*\])"
-RECEIVED_COUNT = r"^received (\d+) messages?,"
-PUBLISHED_EMAIL = r"^Published .* (\S+@\S+)"
-ALREADY_CREATED, NOT_CONNECTED = "already created", "Unable to bootstrap"
-REDELIVERED = "will be delivered again"
-GOODBYE = "End of the program. I was killed gracefully"
-
-
-def email_of(number):
-    return f"user{number}@gmail.com"
-
-
-EMAILS = [email_of(number) for number in range(10)]  # what the producer publishes
-PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in EMAILS]
 
 
 class Process:
@@ -59,9 +38,10 @@ class Process:
         self, name, command, environment, on_line=None, folder=ROOT, stderr=subprocess.PIPE, **options
     ):
         self.name = name
+        self.mark = f"STARTED_BY_{uuid.uuid4().hex}"  # what it starts inherits this variable
         self.started = time.monotonic()
         python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": None}  # None: a script has to flush
-        environment = {**os.environ, **python, **environment}
+        environment = {**os.environ, **python, **environment, self.mark: "yes"}
         self.popen = subprocess.Popen(
             command,
             cwd=folder,
@@ -162,13 +142,12 @@ class Process:
         return sum(psutil.Process(self.pid).cpu_times()[:2])
 
     def end(self):
-        """Kill it, and what it has started, if it is still running."""
-        if self.popen.poll() is None:
-            children = self.children()
-            self.kill()
-            for child in children:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+        """Kill it, and what it has started, even if it has exited and left that behind."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # it may have ended, or belong to somebody else
+                if self.mark in process.environ():
+                    process.kill()
+        self.wait()
 
 
 class Script(Process):
@@ -187,30 +166,15 @@ class Script(Process):
 
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
-        return [email for line in self.out for email in emails_sent(line)]
-
-    def received(self):
-        """Return how many messages the batch worker has polled."""
-        matches = (re.search(RECEIVED_COUNT, line) for line in self.out)
-        return sum(int(match[1]) for match in matches if match)
+        return [email for line in self.out for email in output.emails_begun(line)]
 
     def finished(self, until=float("inf")):
         """Return the emails whose processing had finished by that time.monotonic()."""
-        finished, begun = [], []
-        for line in [line for at, line in list(self.out_times) if at < until]:
-            if re.search(FINISHED, line):
-                finished += begun
-                begun = []
-            begun += emails_sent(line)
-        return finished
+        return output.emails_finished(line for at, line in list(self.out_times) if at < until)
 
-
-def emails_sent(line):
-    """Return the emails in this line of a worker's output if the line marks the start of their processing."""
-    if match := re.search(LIST_OF_EMAILS, line):
-        return ast.literal_eval(match[1])
-    match = re.search(EMAIL, line)
-    return [match[1]] if match else []
+    def received(self):
+        """Return how many messages the batch worker has polled."""
+        return output.number_received(self.out)
 
 
 def signal_until_exit(process, signals):
@@ -229,9 +193,10 @@ def stop_and_check(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10
     signalled = time.monotonic()
     worker.signal(signal_number)
     assert worker.wait(60) == exit_code
-    took = time.monotonic() - max([signalled] + [at for at, line in worker.out_times if line != GOODBYE])
+    work = [at for at, line in worker.out_times if line != output.GOODBYE_LINE]
+    took = time.monotonic() - max([signalled, *work])
     assert took < with_slack(seconds)
     if exit_code == 0:
-        assert worker.out[-1] == GOODBYE
+        assert worker.out[-1] == output.GOODBYE_LINE
     else:
-        assert REDELIVERED in worker.err[-1]
+        assert output.REDELIVERED in worker.err[-1]

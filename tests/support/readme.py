@@ -8,7 +8,7 @@ from pathlib import Path
 from support.processes import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ADDRESS = "localhost:9092"
+ADDRESS, NAIVE = "localhost:9092", "/tmp/naive"  # the broker, and the folder for what the reader writes
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
 
 
@@ -20,3 +20,8 @@ def blocks(language):
         code = match[1].replace(" \\\n    ", " ")  # a command on two lines
         found.append((before.rpartition("\n")[2], code.splitlines(), README[: match.start()].count("\n") + 2))
     return found
+
+
+def terminals_of(above):
+    """Return the numbers of the terminals in the label above a block; [] if the line is no label."""
+    return re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []

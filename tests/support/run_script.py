@@ -3,16 +3,16 @@
     python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
 Names in capitals are constants of the script: they are set after its import, so it must not copy them
-before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. The other settings are for its
-KafkaConsumer, except these:
+before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These settings inject a fault:
 
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "poll_ms": N            poll() waits for no longer than N milliseconds
-    "sigterm_at": PATTERN   SIGTERM arrives right after the first line that matches
-    "sigkill_at": [PATTERN, N]  SIGKILL arrives right after the N-th such line
     "never_commit": true    commits do nothing
+    "sigterm_at": PATTERN       in a worker, SIGTERM arrives right after the first line that matches
+    "sigkill_at": [PATTERN, N]  in a worker, SIGKILL arrives right after the N-th such line
 
-The script itself is not changed. It would import a module beside this one instead of a library of that name.
+All others are for the script's KafkaConsumer. The script itself is not changed. It would import a module
+beside this one instead of a library of that name.
 """
 
 import importlib
@@ -31,14 +31,14 @@ def set_constants(script, constants):
 
 
 def fail_at(script, number):
-    steps = 0
+    original, steps = script.sleep, 0
 
     def sleep(seconds):
         nonlocal steps
         steps += 1
         if steps == number:
             raise RuntimeError("the mail server is down")
-        time.sleep(seconds)
+        original(seconds)
 
     script.sleep = sleep
 
@@ -47,7 +47,15 @@ def skip_work(script):
     script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes Linux 50 us
 
 
-def signal_at(script, number, pattern, count=1):
+def sigterm_at(script, pattern):
+    signal_at(script, signal.SIGTERM, pattern, 1)
+
+
+def sigkill_at(script, pattern_and_count):
+    signal_at(script, signal.SIGKILL, *pattern_and_count)
+
+
+def signal_at(script, number, pattern, count):
     def print_and_signal(line, **options):
         nonlocal count
         print(line, **options)
@@ -60,7 +68,7 @@ def signal_at(script, number, pattern, count=1):
     script.print = print_and_signal
 
 
-def shorten_polls(script, milliseconds):
+def poll_ms(script, milliseconds):
     class ShortPolls(script.KafkaConsumer):
         def poll(self, timeout_ms=0, max_records=None, update_offsets=True):
             return super().poll(min(milliseconds, timeout_ms), max_records, update_offsets)
@@ -68,7 +76,7 @@ def shorten_polls(script, milliseconds):
     script.KafkaConsumer = ShortPolls
 
 
-def never_commit(script):
+def never_commit(script, _):
     async def nothing():
         pass
 
@@ -87,6 +95,9 @@ def configure_consumer(script, settings):
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
 
 
+FAULTS = [fail_at, poll_ms, never_commit, sigterm_at, sigkill_at]
+
+
 def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the scripts do when they are run
     sys.path.insert(0, os.getcwd())
@@ -95,16 +106,9 @@ def main():
     set_constants(script, {name: settings.pop(name) for name in [*settings] if name.isupper()})
     if getattr(script, "WORK_SECONDS", None) == 0:
         skip_work(script)
-    if "fail_at" in settings:
-        fail_at(script, settings.pop("fail_at"))
-    if "sigterm_at" in settings:
-        signal_at(script, signal.SIGTERM, settings.pop("sigterm_at"))
-    if "sigkill_at" in settings:
-        signal_at(script, signal.SIGKILL, *settings.pop("sigkill_at"))
-    if "poll_ms" in settings:
-        shorten_polls(script, settings.pop("poll_ms"))
-    if settings.pop("never_commit", False):
-        never_commit(script)
+    for inject in FAULTS:
+        if inject.__name__ in settings:
+            inject(script, settings.pop(inject.__name__))
     if settings:
         configure_consumer(script, settings)
     script.main()

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 
 from kafka import KafkaProducer
 
-from support.processes import STREAMING, Script, email_of, stop_and_check
+from support.processes import STREAMING, Script, stop_and_check
 from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
 SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
 BATCH_SETTINGS = "BATCH_SECONDS", "BUFFER_SIZE"
+
+
+def email_of(number):
+    return f"user{number}@gmail.com"
 
 
 class Workload:
@@ -127,7 +131,7 @@ class Workload:
         assert sum(self.repeated().values()) <= repeated, f"repeated: {self.repeated()}"
         assert "Traceback" not in "".join(self.errors)
 
-    def finish(self, repeated=0, seconds=30):
+    def drain_and_check(self, repeated=0, seconds=30):
         """Wait until all messages are processed and committed, stop the workers, and check()."""
         self.wait_until_done(seconds)
         in_parallel(stop_and_check, [worker for worker in self.workers if worker.popen.poll() is None])

@@ -1,31 +1,18 @@
-"""What the three scripts, or the two workers, have in common."""
+"""What other code, and readers of the article, rely on in the scripts; and what the scripts rely on."""
 
 import ast
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
 from kafka import KafkaConsumer
-from support.processes import (
-    BATCH,
-    EMAILS,
-    FINISHED,
-    PROCESSING,
-    PRODUCER,
-    PUBLISHED,
-    ROOT,
-    SCRIPTS,
-    STARTING,
-    STREAMING,
-    UPDATING,
-)
-from support.waiting import with_slack
+from support import output
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
 
 IMPORTER = """
 import json, signal, sys, threading
@@ -102,47 +89,4 @@ def test_kafka_python_still_loses_a_join(cluster):
 def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
     names = {"TOPIC": topic} if script_name == PRODUCER else {"TOPIC": topic, "GROUP_ID": topic}
     script = start(script_name, f"127.0.0.1:1,{cluster.address}", **names)
-    script.wait_for(f"{PUBLISHED}|{STARTING}")
-
-
-@pytest.mark.not_on_external_broker
-@pytest.mark.long(20)
-def test_ten_signups_pass_through_the_unchanged_scripts(start, cluster):
-    cluster.topics.add("user_signups")
-    assert start(PRODUCER, cluster.address).wait() == 0
-
-    streaming = start(STREAMING, cluster.address)
-    streaming.wait_for("updating user user1@")
-    streaming.signal(signal.SIGINT)
-    assert streaming.wait() == 0
-    assert (streaming.begun(), streaming.err) == (EMAILS[:2], [])
-
-    batch = start(BATCH, cluster.address)
-    assert 4.5 < batch.wait_for(PROCESSING) - batch.wait_for(STARTING) < 8
-    batch.wait_for(UPDATING)
-    batch.signal(signal.SIGINT)
-    assert batch.wait() == 0
-    assert (batch.received(), batch.begun(), batch.err) == (8, EMAILS[2:], [])
-    assert cluster.committed("group1", "user_signups") == {0: 10}
-
-
-def test_ascii_stdout_does_not_crash_the_worker(worker_name, new_workload, monkeypatch):
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    workload = new_workload()
-    workload.cluster.publish(workload.topic, ["jürgen@example.com"])
-    worker = workload.start(worker_name)
-    worker.wait_for(r"sending email to .*j\\xfcrgen@example.com")
-    worker.wait_for(FINISHED)
-
-
-def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workload):
-    workload = new_workload()
-    worker = workload.start(worker_name)
-    workload.publish(1)
-    worker.wait_for("user0@")
-    time.sleep(1)  # it may still be asking for the partitions
-    with workload.cluster.admin() as admin:
-        admin.create_partitions({workload.topic: 2})
-    workload.partitions = 2
-    workload.publish(2)
-    worker.wait_for("user2@", seconds=with_slack(12))
+    script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")

@@ -1,0 +1,214 @@
+"""Plays the main README: types the commands of its transcripts, and compares what comes.
+
+How a transcript is read:
+
+    **Terminal 2: worker**         whose block follows; blocks run in the order of the page
+    **Terminal 2 and Terminal 4: workers**    the block is played in both
+    $ python producer.py           a command; what ran here before has ended: with exit code 0, or killed
+    $ sleep 1; sleep 2             two commands; one that ends with a backslash goes on in the next line
+    ^C^Cfinished                   Ctrl+C twice, once the line before has appeared; then the line "finished"
+    ...                            one or more lines like those shown for this command, digits aside
+    sending email to user…@        "…" stands for any text
+    $ pkill -9 -f worker.py        signals this session's processes only
+    $ (python worker.py & sleep 9; kill -9 $! )   runs as it is; no other command may have "kill" in it
+
+A command that isn't Python must end by itself. In the end, nothing runs in any terminal but the broker's.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+
+import psutil
+
+from support.processes import Process
+from support.readme import ADDRESS, NAIVE, PATH, blocks, terminals_of
+from support.waiting import wait_until
+
+BROKER = "python tests/broker.py"
+NOTHING = "(no line came)"
+QUIET_SECONDS = 4  # after that a worker, or a reader, assumes that nothing more is coming
+
+
+def shape(line):
+    return re.sub(r"\d+", "0", line)
+
+
+def shapes_by_command():
+    """{command: shapes of the lines that the page shows as its output}"""
+    shapes, running = {}, {}
+    for above, block, _ in blocks("console"):
+        for name in terminals_of(above):
+            for line in block:
+                if line.startswith("$ "):
+                    running[name] = line[2:]
+                elif line != "...":
+                    shapes.setdefault(running[name], set()).add(shape(line.replace("^C", "")))
+    return shapes
+
+
+class Session:
+    """A reader with some terminals, in which everything uses one broker.
+
+    port: where the broker listens in place of 9092. naive: the folder in place of /tmp/naive.
+    """
+
+    def __init__(self, port, naive):
+        self.port, self.naive = port, naive
+        self.terminals = {}
+        self.killed = set()  # pids
+        self.shapes = shapes_by_command()
+
+    def play(self, name, block):
+        self.terminals.setdefault(name, Terminal(name, self)).play(block)
+
+    def pkill(self, name, pattern):
+        """Do what pkill -NAME -f does, but only to processes of this session."""
+        hit = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it may have ended
+                is_ours = process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{self.port}"
+                if is_ours and pattern in " ".join(process.cmdline()):
+                    process.send_signal(signal.Signals[f"SIG{name}"])
+                    hit.append(process.pid)
+        self.killed.update(hit if name == "KILL" else [])
+        assert hit, f"nothing runs that {pattern} matches"
+
+    def expect_end(self):
+        for terminal in self.terminals.values():
+            if terminal.command != BROKER:
+                terminal.expect_end()
+
+    def end(self):
+        for terminal in self.terminals.values():
+            if terminal.process and terminal.process.popen.poll() is None:
+                os.killpg(terminal.process.pid, signal.SIGTERM)  # the broker then removes its data
+                with contextlib.suppress(AssertionError):
+                    terminal.process.wait(20)
+            if terminal.process:
+                terminal.process.end()
+
+    def __str__(self):
+        return "".join(map(str, self.terminals.values()))
+
+
+class Terminal:
+    """A reader's terminal: runs one command at a time and shows its output and errors together."""
+
+    def __init__(self, name, session):
+        self.name, self.session = name, session
+        self.process, self.command, self.shown = None, None, ["\n(before the first command)"]
+
+    def type(self, command):
+        self.expect_end()
+        is_subshell = re.fullmatch(r"\(.*; kill -9 \$! \)", command)
+        assert is_subshell or "kill" not in command, "the README must write `pkill -SIGNAL -f NAME`"
+        self.command = command
+        self.shown.append(f"$ {command}")
+        real = command.replace(ADDRESS, f"localhost:{self.session.port}")
+        real = real.replace(NAIVE, str(self.session.naive))
+        if command == BROKER:
+            real += f" --port {self.session.port}"
+        self.read = 0  # lines of its output
+        self.process = Process(
+            f"terminal {self.name}",
+            ["sh", "-c", real] if is_subshell or "|" in real else shlex.split(real),
+            {"PATH": PATH, "BOOTSTRAP_SERVERS": f"localhost:{self.session.port}"},
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def next_line(self, seconds=40):
+        """Return the next line of output, None if the command has ended, or NOTHING after a timeout."""
+
+        def arrived():
+            has_ended = self.process.output_has_ended
+            return self.process.out[self.read : self.read + 1] or [None] * has_ended
+
+        try:
+            [line] = wait_until(arrived, seconds)
+        except AssertionError:
+            line = NOTHING
+        else:
+            self.read += 1
+        if line and line.startswith("downloading Apache Kafka"):  # the README says that it may come
+            return self.next_line(seconds)
+        line = line and line.replace(f"localhost:{self.session.port}", ADDRESS)
+        self.shown.append(line)
+        return line
+
+    def is_expected(self, line):
+        """Return whether the README shows a line like this one for this command."""
+        return shape(line or "the end") in self.session.shapes[self.command]
+
+    def expect_end(self):
+        """Check that the command shows no more and ends, with exit code 0 unless the README has killed it."""
+        if self.process:
+            assert self.next_line() is None, "more than the README shows"
+            code = -signal.SIGKILL if self.process.pid in self.session.killed else 0
+            ended_with, self.process = self.process.wait(10), None
+            assert ended_with == code, f"exit code {ended_with}"
+
+    def expect(self, line, skips=False):
+        """Compare the next line of output; with skips, after one or more lines for which "..." stands."""
+        skipped, pattern = 0, re.escape(line).replace("…", ".*")
+        while (seen := self.next_line()) is not None and skips:
+            if skipped and re.fullmatch(pattern, seen):
+                break
+            assert self.is_expected(seen), "the README does not show this"
+            skipped += 1
+        assert re.fullmatch(pattern, seen or ""), f"the README says\n    {line}"
+
+    def wait_until_quiet(self):
+        """Read lines for which "..." stands until none has come for some seconds; return their number."""
+        count = 0
+        while (line := self.next_line(QUIET_SECONDS)) != NOTHING:
+            assert self.is_expected(line), "the README does not show this"
+            count += 1
+        return count
+
+    def read_to_the_end(self):
+        """Read the lines for which a final "..." stands; return their number."""
+        count = 0
+        while (line := self.next_line()) is not None:
+            assert self.is_expected(line), "the README does not show this"
+            count += 1
+        return count
+
+    def play(self, block):
+        commands = [
+            line.split("; ") if line.startswith("$ ") and not line.startswith("$ (") else [line]
+            for line in block
+        ]
+        block = [f"$ {line}" if i else line for lines in commands for i, line in enumerate(lines)]
+        skips = False
+        for line, following in zip(block, [*block[1:], ""], strict=True):
+            presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
+            if presses and self.shown[-1].startswith("$ "):
+                assert not self.wait_until_quiet(), "the README shows no output here"
+            for _ in range(presses.count("^C")):
+                os.killpg(self.process.pid, signal.SIGINT)
+                time.sleep(0.03)
+            if match := re.fullmatch(r"\$ pkill -(\w+) -f (\S+)", text):
+                self.expect_end()
+                self.session.pkill(match[1].replace("9", "KILL"), match[2])
+            elif text.startswith("$ "):
+                self.type(text[2:])
+            elif text == "..." and following.startswith("^C"):
+                assert self.wait_until_quiet(), "the README shows more output here"
+            elif text == "...":
+                skips = True
+            elif text:
+                self.expect(text, skips)
+                skips = False
+        if skips:
+            assert self.read_to_the_end(), "the README shows more output here"
+        if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
+            self.expect_end()
+
+    def __str__(self):
+        return "\n".join([f"\nterminal {self.name} shows", *(f"    {line}" for line in self.shown[-30:])])
