@@ -62,8 +62,7 @@ def free_port():
 
 def is_free(port):
     with socket.socket() as probe:
-        if os.name == "posix":  # on Windows this option would allow two listeners on one port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

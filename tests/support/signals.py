@@ -13,14 +13,13 @@ def suspend(pid):
     """Freeze a process with SIGSTOP, and wait until it has stopped."""
     process = psutil.Process(pid)
     process.suspend()
-    while os.name == "posix" and process.status() != psutil.STATUS_STOPPED:
+    while process.status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
 
 
 def on_stop_signals(handler):
-    for name in "SIGINT", "SIGTERM", "SIGHUP":  # Ctrl+C, kill, a closed terminal
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:  # Ctrl+C, kill, a closed terminal
+        signal.signal(number, handler)
 
 
 def stop_once(signum, frame):

@@ -4,12 +4,13 @@ How a transcript is read:
 
     **Terminal 2: worker**         whose block follows; blocks run in the order of the page
     **Terminal 2 and Terminal 4: workers**    the block is played in both
-    $ python producer.py           a command; what ran here before has ended: with exit code 0, or killed
+    $ python producer.py           a command; what ran here before has ended with exit code 0
     $ sleep 1; sleep 2             two commands; one that ends with a backslash goes on in the next line
     ^C^Cfinished                   Ctrl+C twice, once the line before has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     sending email to user…@        "…" stands for any text
-    $ pkill -9 -f worker.py        signals this session's processes only
+    Killed                         the reader types the `pkill -9 -f …` of the text in another terminal
+    $ pkill -STOP -f kafka.Kafka   signals this session's processes only
     $ (python worker.py & sleep 9; kill -9 $! )   runs as it is; no other command may have "kill" in it
 
 A command that isn't Python must end by itself. In the end, nothing runs in any terminal but the broker's.
@@ -26,7 +27,7 @@ import time
 import psutil
 
 from support.processes import Process
-from support.readme import ADDRESS, NAIVE, PATH, blocks, terminals_of
+from support.readme import ADDRESS, NAIVE, PATH, README, blocks, terminals_of
 from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
@@ -46,7 +47,7 @@ def shapes_by_command():
             for line in block:
                 if line.startswith("$ "):
                     running[name] = line[2:]
-                elif line != "...":
+                elif line not in ("...", "Killed"):
                     shapes.setdefault(running[name], set()).add(shape(line.replace("^C", "")))
     return shapes
 
@@ -60,7 +61,6 @@ class Session:
     def __init__(self, port, naive):
         self.port, self.naive = port, naive
         self.terminals = {}
-        self.killed = set()  # pids
         self.shapes = shapes_by_command()
 
     def play(self, name, block):
@@ -68,15 +68,14 @@ class Session:
 
     def pkill(self, name, pattern):
         """Do what pkill -NAME -f does, but only to processes of this session."""
-        hit = []
+        count = 0
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):  # it may have ended
                 is_ours = process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{self.port}"
                 if is_ours and pattern in " ".join(process.cmdline()):
                     process.send_signal(signal.Signals[f"SIG{name}"])
-                    hit.append(process.pid)
-        self.killed.update(hit if name == "KILL" else [])
-        assert hit, f"nothing runs that {pattern} matches"
+                    count += 1
+        assert count, f"nothing runs that {pattern} matches"
 
     def expect_end(self):
         for terminal in self.terminals.values():
@@ -145,13 +144,17 @@ class Terminal:
         """Return whether the README shows a line like this one for this command."""
         return shape(line or "the end") in self.session.shapes[self.command]
 
-    def expect_end(self):
-        """Check that the command shows no more and ends, with exit code 0 unless the README has killed it."""
+    def be_killed(self):
+        [pattern] = [p for p in re.findall(r"`pkill -9 -f ([^`]+)`", README) if p in self.command]
+        self.session.pkill("KILL", pattern)
+        self.expect_end(-signal.SIGKILL)
+
+    def expect_end(self, exit_code=0):
+        """Check that the command shows no more and ends."""
         if self.process:
             assert self.next_line() is None, "more than the README shows"
-            code = -signal.SIGKILL if self.process.pid in self.session.killed else 0
             ended_with, self.process = self.process.wait(10), None
-            assert ended_with == code, f"exit code {ended_with}"
+            assert ended_with == exit_code, f"exit code {ended_with}"
 
     def expect(self, line, skips=False):
         """Compare the next line of output; with skips, after one or more lines for which "..." stands."""
@@ -193,9 +196,11 @@ class Terminal:
             for _ in range(presses.count("^C")):
                 os.killpg(self.process.pid, signal.SIGINT)
                 time.sleep(0.03)
-            if match := re.fullmatch(r"\$ pkill -(\w+) -f (\S+)", text):
+            if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
                 self.expect_end()
-                self.session.pkill(match[1].replace("9", "KILL"), match[2])
+                self.session.pkill(match[1], match[2])
+            elif text == "Killed":
+                self.be_killed()
             elif text.startswith("$ "):
                 self.type(text[2:])
             elif text == "..." and following.startswith("^C"):
