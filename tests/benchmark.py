@@ -12,224 +12,219 @@ process's lines arrive through a pipe. The exit code is 0 whether the bounds are
 import argparse
 import os
 import platform
+import re
 import signal
 import sys
 import time
 import uuid
-from collections import defaultdict, namedtuple
-from functools import partial
+from collections import namedtuple
+from functools import cache
 from importlib.metadata import version
 from operator import sub, truediv
 from statistics import median, quantiles
 
 import psutil
 from broker import KAFKA_VERSION, Broker, BrokerError
-from kafka import KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from support.cluster import Cluster
+from support.output import FINISHED, READ, RECEIVED, SENDING, UPDATING, messages_in
 from support.processes import BATCH, STREAMING, Script
 from support.signals import ending_cleanly
 from support.waiting import wait_until
+from support.workload import email_of
 
-# worker, baseline: functions that measure once; without a baseline, the bound is for the worker's own median.
-# compare: makes the value that has the bound from the two medians. bound: "<= 2", say.
-Measurement = namedtuple("Measurement", "what bound worker baseline compare", defaults=(None, None))
+BARE_LOOP = "bare_loop"
+LINES = {  # the first about a message, and the one that says that it is processed
+    STREAMING: (SENDING, FINISHED),
+    BATCH: (RECEIVED, UPDATING),
+    BARE_LOOP: (READ, READ),
+}
+
+# measure: called with worker, then with baseline, it measures once. Without a baseline, the bound is for the
+# worker's own median. compare: makes the value that has the bound from the two medians. bound: "<= 2", say.
+Measurement = namedtuple("Measurement", "what bound measure worker baseline compare", defaults=(None, None))
 
 
 class Run(Script):
-    """A worker or the bare loop as a process, in a group of its own, and a count of the messages it names.
+    """A worker or the bare loop as a process, and a count of the messages that its lines are about.
 
-    counts: first word of a line -> [(time.monotonic() when it came, messages in such lines so far)]
+    first, last: the patterns of its lines in LINES.
+    marks: {pattern: [(time.monotonic() when a line matched, messages in such lines so far)]}
     """
 
-    running = []
-
-    def __init__(self, address, name, topic, **settings):
-        self.counts = defaultdict(list)
-        settings = {"TOPIC": topic, "GROUP_ID": uuid.uuid4().hex, **settings}
+    def __init__(self, name, address, **settings):
+        self.first, self.last = LINES[name]
+        self.marks = {pattern: [(0, 0)] for pattern in LINES[name]}
         super().__init__(name, address, self.add, **settings)
-        self.running.append(self)
 
     def add(self, line):
-        word, second = (line[:40] + " - -").split()[:2]
-        messages = int(second) if second.isdecimal() else line.count("@") or 1
-        self.counts[word].append((time.monotonic(), self.count(word) + messages))
+        for pattern, marks in self.marks.items():
+            if re.match(pattern, line):  # re.search() would search all of a long line in Python 3.10
+                marks.append((time.monotonic(), self.count(pattern) + messages_in(line)))
 
-    def count(self, word):
-        return self.counts[word][-1][1] if self.counts[word] else 0
+    def count(self, pattern):
+        """Return how many messages the lines are about that match the pattern."""
+        return self.marks[pattern][-1][1]
 
-    def when(self, word, count=1):
-        """Wait for count messages in lines that begin with word; return (time, messages) at the last one."""
-        wait_until(lambda: self.count(word) >= count, 60, f"{self.name} prints {count} x {word!r}")
-        return next(mark for mark in self.counts[word] if mark[1] >= count)
-
-    def rate(self, first, last, count):
-        """Return messages a second, from the first line with one word until lines with another name count.
-
-        Then end it.
-        """
-        start, _ = self.when(first)
-        end, messages = self.when(last, count)
-        self.stop_and_time()
-        return messages / (end - start)
-
-    def stop_and_time(self):
-        """End it by SIGTERM; return the seconds that this took."""
-        asked = time.monotonic()
-        self.signal(signal.SIGTERM)
-        self.popen.wait()
-        self.running.remove(self)
-        return time.monotonic() - asked
+    def when(self, pattern, count=1):
+        """Wait for lines that match to be about count messages; return (time, messages) at the last one."""
+        wait_until(lambda: self.count(pattern) >= count, 60, f"{self.name} prints {count} x {pattern!r}")
+        return next(mark for mark in self.marks[pattern] if mark[1] >= count)
 
 
 class Benchmark:
-    """The measurements, on the broker at address, with that fraction (scale) of the messages."""
+    """The measurements, on the broker at address, with that fraction (scale) of the messages.
+
+    name, below: of a worker, or BARE_LOOP.
+    shared_topic: as new_topic(), but returns the same topic for the same number of messages.
+    running: each Run that was started and not stopped.
+    """
 
     def __init__(self, address, scale):
-        self.address = address
-        self.scale = scale
         self.cluster = Cluster(address)
+        self.scale = scale
+        self.few, self.many = int(10_000 * scale), int(1_000_000 * scale)
+        self.shared_topic = cache(self.new_topic)
+        self.running = []
 
     def measurements(self):
-        """Yield every Measurement; what it needs in the broker is there by then."""
-        few, many = int(10_000 * self.scale), int(1_000_000 * self.scale)
-        topic, count = self.topic_with(many), many // 2
-        yield Measurement(
-            "batch / bare poll() loop, messages/s",
-            ">= 0.9",
-            lambda: self.worker(BATCH, topic).rate("received", "updating", count),
-            lambda: self.bare_loop(topic, COUNT=count).rate("read", "read", count),
-            truediv,
-        )
-        small = self.topic_with(few)
-        yield Measurement(
-            f"peak MiB, {many:,} waiting - {few:,} waiting",
-            "<= 10",
-            lambda: self.peak_mib(topic, many),
-            lambda: self.peak_mib(small, few),
-            sub,
-        )
-        settings = {"COUNT": few, "IS_COMMITTING": True, "max_poll_records": 1}
-        self.bare_loop(small, **settings).rate("read", "read", few)  # the first commits are slower
-        yield Measurement(
-            "streaming / bare loop with its commits, messages/s",
-            ">= 0.9",
-            lambda: self.worker(STREAMING, small).rate("sending", "finished", few),
-            lambda: self.bare_loop(small, **settings).rate("read", "read", few),
-            truediv,
-        )
-        one = self.topic_with(1)
-        yield Measurement(
-            "latency - bare loop's, ms",
-            "<= 2",
-            lambda: self.latency(lambda topic: self.worker(STREAMING, topic), "sending"),
-            lambda: self.latency(self.bare_loop, "read"),
-            sub,
-        )
-        yield Measurement(
-            "start - bare loop's, s",
-            "<= 0.1",
-            lambda: self.start_seconds(self.worker(STREAMING, one), "sending"),
-            lambda: self.start_seconds(self.bare_loop(one), "read"),
-            sub,
-        )
-        for name in STREAMING, BATCH:
-            yield Measurement(f"idle exit, s: {name}", "<= 0.6", partial(self.idle_exit_seconds, name))
-            yield Measurement(f"idle CPU, %: {name}", "<= 1", partial(self.idle_cpu_percent, name))
-        yield Measurement(
-            "4 workers / 1 worker, 5 ms of work, messages/s",
-            ">= 3.5",
-            lambda: self.rate_of_several(4),
-            lambda: self.rate_of_several(1),
-            truediv,
-        )
+        """Return a list of every Measurement; the broker is needed only when one is measured."""
+        polls = "batch / bare poll() loop, messages/s"
+        memory = f"peak MiB, {self.many:,} waiting - {self.few:,} waiting"
+        commits = "streaming / bare loop with its commits, messages/s"
+        scaling = "4 workers / 1 worker, 5 ms of work, messages/s"
+        return [
+            Measurement(polls, ">= 0.9", self.rate_of_polls, BATCH, BARE_LOOP, truediv),
+            Measurement(memory, "<= 10", self.peak_mib, self.many, self.few, sub),
+            Measurement(commits, ">= 0.9", self.rate_of_commits, STREAMING, BARE_LOOP, truediv),
+            Measurement("latency - bare loop's, ms", "<= 2", self.latency, STREAMING, BARE_LOOP, sub),
+            Measurement("start - bare loop's, s", "<= 0.1", self.start_seconds, STREAMING, BARE_LOOP, sub),
+            Measurement(f"idle exit, s: {STREAMING}", "<= 0.6", self.idle_exit_seconds, STREAMING),
+            Measurement(f"idle CPU, %: {STREAMING}", "<= 1", self.idle_cpu_percent, STREAMING),
+            Measurement(f"idle exit, s: {BATCH}", "<= 0.6", self.idle_exit_seconds, BATCH),
+            Measurement(f"idle CPU, %: {BATCH}", "<= 1", self.idle_cpu_percent, BATCH),
+            Measurement(scaling, ">= 3.5", self.rate_of_several, 4, 1, truediv),
+        ]
 
-    def worker(self, name, topic, WORK_SECONDS=0, **settings):
-        return Run(self.address, name, topic, WORK_SECONDS=WORK_SECONDS, **settings)
-
-    def bare_loop(self, topic, **settings):
-        return Run(self.address, "bare_loop", topic, **settings)
-
-    def topic_with(self, messages, partitions=1):
+    def new_topic(self, messages, partitions=1):
         """Create a topic with that many sign-ups waiting; return its name."""
         topic = self.cluster.create_topic(partitions=partitions)
-        with KafkaProducer(bootstrap_servers=self.address, linger_ms=50, batch_size=65_536) as producer:
+        with self.cluster.producer(linger_ms=50, batch_size=65_536) as producer:
             for i in range(messages):
                 last = producer.send(topic, b"user%06d@gmail.com" % i, partition=i % partitions)
             last.get()
         return topic
 
-    def idle_worker(self, name):
-        """Start a worker with one message; return it when it has committed that and waits for more."""
-        run = self.worker(name, self.topic_with(1), **({"BATCH_SECONDS": 0.2} if name == BATCH else {}))
-        run.when("finished")
-        time.sleep(0.05)
-        return run
+    def start(self, name, topic, **settings):
+        """Start that script, in a group of its own and with work of no time unless set; return its Run."""
+        work = {} if name == BARE_LOOP else {"WORK_SECONDS": 0}
+        settings = {"TOPIC": topic, "GROUP_ID": uuid.uuid4().hex, **work, **settings}
+        self.running.append(Run(name, self.cluster.address, **settings))
+        return self.running[-1]
 
-    def start_seconds(self, run, word):
-        """Return the seconds from the start of the process to its first line of work."""
-        seconds = run.when(word)[0] - run.started
-        run.stop_and_time()
-        return seconds
+    def stop(self, run):
+        """End it by SIGTERM; return the seconds that this took."""
+        asked = time.monotonic()
+        run.signal(signal.SIGTERM)
+        while run.popen.poll() is None:  # wait(60) would look only every 50 ms
+            assert time.monotonic() < asked + 60, f"{run.name} does not exit"
+            time.sleep(0.001)
+        self.running.remove(run)
+        return time.monotonic() - asked
 
-    def idle_exit_seconds(self, name):
-        return self.idle_worker(name).stop_and_time()
+    def rate(self, name, waiting, count, **loop_settings):
+        """Return messages a second, from the first line about one until count of those waiting are processed.
 
-    def idle_cpu_percent(self, name):
-        run = self.idle_worker(name)
-        seconds, before = max(2, 15 * min(1, self.scale)), run.cpu_seconds()
-        time.sleep(seconds)
-        percent = (run.cpu_seconds() - before) / seconds * 100
-        run.stop_and_time()
-        return percent
+        loop_settings: of the bare loop only.
+        """
+        settings = {"COUNT": count, **loop_settings} if name == BARE_LOOP else {}
+        run = self.start(name, self.shared_topic(waiting), **settings)
+        start, _ = run.when(run.first)
+        end, messages = run.when(run.last, count)
+        self.stop(run)
+        return messages / (end - start)
 
-    def latency(self, start, word):
-        """Return the 99th percentile of milliseconds from a message's acknowledgement to its first line."""
-        topic = self.topic_with(1)
-        run = start(topic)
-        run.when(word)
-        count = max(20, int(300 * self.scale))
-        acknowledged = []
-        with KafkaProducer(bootstrap_servers=self.address) as producer:
-            for i in range(count):
-                producer.send(topic, b"user%d@gmail.com" % i).get()
-                acknowledged.append(time.monotonic())
-                time.sleep(0.01)
-        seen = [run.when(word, number)[0] for number in range(2, count + 2)]
-        run.stop_and_time()
-        delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
-        return quantiles(delays, n=100)[98]
+    def rate_of_polls(self, name):
+        """Return messages a second when each poll() returns many."""
+        return self.rate(name, self.many, self.many // 2)
 
-    def peak_mib(self, topic, count):
+    def rate_of_commits(self, name):
+        """Return messages a second when each one is polled and committed by itself."""
+        return self.rate(name, self.few, self.few, IS_COMMITTING=True, max_poll_records=1)
+
+    def rate_of_several(self, workers):
+        """Return the messages a second of that many streaming workers on four partitions."""
+        topic = self.new_topic(4000, partitions=4)
+        runs = [self.start(STREAMING, topic, GROUP_ID=topic, WORK_SECONDS=0.005) for _ in range(workers)]
+        for run in runs:
+            run.when(run.first)
+        counts = []
+        for seconds in (0.5, max(2, 5 * min(1, self.scale))):  # by half a second the group has settled
+            time.sleep(seconds)
+            counts.append((time.monotonic(), sum(run.count(run.last) for run in runs)))
+        for run in runs:
+            self.stop(run)
+        [(start, before), (end, after)] = counts
+        return (after - before) / (end - start)
+
+    def peak_mib(self, count):
         """Return the highest resident memory of a batch worker until it has processed count messages."""
-        run, sizes = self.worker(BATCH, topic), []
+        run, sizes = self.start(BATCH, self.shared_topic(count)), []
         process = psutil.Process(run.pid)
 
         def is_done():
             sizes.append(process.memory_info().rss)
-            return run.count("updating") >= count
+            return run.count(run.last) >= count
 
         wait_until(is_done, 60, f"{count} messages are processed")
-        run.stop_and_time()
+        self.stop(run)
         return max(sizes) / 2**20
 
-    def rate_of_several(self, workers):
-        """Return the messages a second of that many streaming workers on four partitions."""
-        topic = self.topic_with(4000, partitions=4)
-        settings = {"GROUP_ID": topic, "WORK_SECONDS": 0.005}
-        runs = [self.worker(STREAMING, topic, **settings) for _ in range(workers)]
-        for run in runs:
-            run.when("sending")
-        counts = []
-        for seconds in (0.5, max(2, 5 * min(1, self.scale))):  # by half a second the group has settled
-            time.sleep(seconds)
-            counts.append((time.monotonic(), sum(run.count("finished") for run in runs)))
-        for run in runs:
-            run.stop_and_time()
-        [(start, before), (end, after)] = counts
-        return (after - before) / (end - start)
+    def latency(self, name):
+        """Return the 99th percentile of milliseconds from a message's acknowledgement to its first line."""
+        topic = self.new_topic(1)
+        run = self.start(name, topic)
+        run.when(run.first)
+        count = max(20, int(300 * self.scale))
+        acknowledged = []
+        with self.cluster.producer() as producer:
+            for i in range(count):
+                producer.send(topic, email_of(i).encode()).get()
+                acknowledged.append(time.monotonic())
+                time.sleep(0.01)
+        seen = [run.when(run.first, number)[0] for number in range(2, count + 2)]
+        self.stop(run)
+        delays = [(at - sent) * 1000 for at, sent in zip(seen, acknowledged, strict=True)]
+        return quantiles(delays, n=100)[98]
+
+    def start_seconds(self, name):
+        """Return the seconds from the start of the process to its first line about a message."""
+        run = self.start(name, self.shared_topic(1))
+        seconds = run.when(run.first)[0] - run.started
+        self.stop(run)
+        return seconds
+
+    def idle_worker(self, name):
+        """Start a worker with one message; return its Run when it has committed that and waits for more."""
+        run = self.start(name, self.new_topic(1), **({"BATCH_SECONDS": 0.2} if name == BATCH else {}))
+        run.wait_for(FINISHED, seconds=60)
+        time.sleep(0.05)
+        return run
+
+    def idle_exit_seconds(self, name):
+        """Return the seconds that an idle worker takes to exit."""
+        return self.stop(self.idle_worker(name))
+
+    def idle_cpu_percent(self, name):
+        """Return the percentage of a processor that an idle worker uses."""
+        run = self.idle_worker(name)
+        seconds, before = max(2, 15 * min(1, self.scale)), run.cpu_seconds()
+        time.sleep(seconds)
+        percent = (run.cpu_seconds() - before) / seconds * 100
+        self.stop(run)
+        return percent
 
 
 def measure_in_turn(measurement, rounds, progress):
@@ -237,8 +232,8 @@ def measure_in_turn(measurement, rounds, progress):
     figures = {"worker": [], "baseline": []}
     for number in range(1, rounds + 1):
         for name, values in figures.items():
-            if measure := getattr(measurement, name):
-                values.append(measure())
+            if (subject := getattr(measurement, name)) is not None:
+                values.append(measurement.measure(subject))
                 line = f"{measurement.what}, round {number} of {rounds}, {name}: {short(values[-1])}"
                 progress.console.print(line, soft_wrap=True)
     return figures.values()
@@ -280,15 +275,15 @@ def main():
     with ending_cleanly("Stopped; nothing that the benchmark started is still running.", BrokerError):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker, progress:
+            benchmark = Benchmark(broker.address, args.scale)
             try:
-                for measurement in progress.track(
-                    Benchmark(broker.address, args.scale).measurements(), total=10
-                ):
+                benchmark.rate_of_commits(BARE_LOOP)  # not measured: a broker's first commits are slower
+                for measurement in progress.track(benchmark.measurements()):
                     table.add_row(*row(measurement, *measure_in_turn(measurement, args.rounds, progress)))
             except AssertionError as error:
-                sys.exit("\n".join(map(str, [error, *Run.running])))
+                sys.exit("\n".join(map(str, [error, *benchmark.running])))
             finally:
-                for run in Run.running:
+                for run in benchmark.running:
                     run.end()
     Console(highlight=False, width=150).print(table)
     print(f"\n{args.rounds} rounds in {time.monotonic() - began:.0f} s; load average at the start {load:.2f}")

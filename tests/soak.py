@@ -23,7 +23,6 @@ from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker, BrokerError
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,7 +32,7 @@ from support.cluster import Cluster
 from support.processes import BATCH, STREAMING, WORKERS
 from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import SHORT_SESSION, Workload, email_of
+from support.workload import SHORT_SESSION, Workload
 
 PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
@@ -60,16 +59,8 @@ class Fleet(Workload):
         self.problems = []
         self.events = []
 
-    def start_worker(self):
-        self.running.append(self.start(self.name))
-
     def note(self, what, worker=None):
         self.events.append(Event(time.monotonic(), what, worker))
-
-    def send(self, producer, number):
-        email = email_of(number)
-        future = producer.send(self.topic, email.encode(), partition=number % PARTITIONS)
-        future.add_callback(lambda _: self.published.append(email))
 
     def ready(self):
         """Return the workers that are running, are not frozen, and were not thawed in the last 3 s."""
@@ -87,10 +78,10 @@ class Fleet(Workload):
             self.running.remove(worker)
             worker.kill()
         else:
-            self.stop_worker(worker, "up")
+            self.stop(worker)
 
-    def stop_worker(self, worker, broker_is):
-        """Stop the worker by SIGTERM, and note how it exits."""
+    def stop(self, worker, broker_is="up"):
+        """Stop the worker by SIGTERM, and count how it exits; broker_is: "up" or "away"."""
         self.running.remove(worker)
         worker.signal(signal.SIGTERM)
         try:
@@ -116,7 +107,7 @@ class Fleet(Workload):
                     self.exits["exited unexpectedly"] += 1
                     self.problems.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
-            self.start_worker()
+            self.running.append(self.start(self.name))
 
     def gave_up_connecting(self, worker):
         """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
@@ -159,28 +150,20 @@ class Fleet(Workload):
         }
 
 
-def publish(fleets, address, is_over):
-    """Publish to every fleet until is_over is set; return when the broker has stored everything."""
-    producer = KafkaProducer(bootstrap_servers=address, reconnect_backoff_max_ms=500)
-    try:
-        number = 0
-        while not is_over.wait(1 / MESSAGES_PER_SECOND):
-            for fleet in fleets:
-                fleet.send(producer, number)
-            number += 1
-        producer.flush(timeout=60)
-    finally:
-        producer.close(timeout=10)
-
-
 class Soak:
-    """The broker, the fleets and the faults. settings: of the workers, as for run_script.py."""
+    """The faults, and what they strike: a broker that runs, and a fleet of each of the named workers.
 
-    def __init__(self, seconds, seed, names, faults, settings):
+    settings: of the workers, as for run_script.py.
+    publisher: the Future of publish(), which begins at once.
+    """
+
+    def __init__(self, broker, seconds, seed, names, faults, settings):
+        self.broker = broker
+        self.cluster = Cluster(broker.address)
+        self.fleets = [Fleet(name, self.cluster, settings) for name in names]
         self.seconds = seconds
         self.fault_kinds = faults
         self.rng = random.Random(seed)
-        self.names, self.settings = names, settings
         self.console = Console(highlight=False)
         self.progress = Progress(
             TextColumn("{task.description:32}"),
@@ -191,6 +174,19 @@ class Soak:
         )
         self.task = self.progress.add_task("starting", total=seconds)
         self.began = self.reported_at = time.monotonic()
+        self.is_over = threading.Event()
+        # Not in a `with`, which would wait for the producer in vain while there is no broker.
+        self.publisher = ThreadPoolExecutor(1).submit(self.publish)
+
+    def publish(self):
+        """Publish to every fleet until is_over is set; return when the broker has stored everything."""
+        number = 0
+        with self.cluster.producer() as producer:
+            while not self.is_over.wait(1 / MESSAGES_PER_SECOND):
+                for fleet in self.fleets:
+                    fleet.send(producer, number)
+                number += 1
+            producer.flush(timeout=60)
 
     def report(self, what):
         """Show what is going on: a bar in a terminal, elsewhere a line every 30 s."""
@@ -200,10 +196,17 @@ class Soak:
             self.reported_at = time.monotonic()
             print(f"{elapsed:.0f} of {self.seconds:g} s: {what}", flush=True)
 
+    def look_after(self):
+        """Look after the fleets; return whether each has a worker that a fault can strike."""
+        for fleet in self.fleets:
+            fleet.look_after()
+        return all(fleet.ready() for fleet in self.fleets)
+
     def wait(self, seconds, what):
+        """Let that many seconds pass, while the fleets and the publisher are looked after."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            look_after_all(self.fleets)
+            self.look_after()
             self.report(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
@@ -220,7 +223,7 @@ class Soak:
                 self.wait(self.rng.uniform(0, 1), fault)
                 worker = self.rng.choice(ready)
                 fleet.note("worker stopped, broker away", worker)
-                fleet.stop_worker(worker, "away")
+                fleet.stop(worker, "away")
         self.wait(end - time.monotonic(), fault)
         self.broker.restore()
         self.wait(2, "broker is back")  # clients retry every second, so that all are connected again
@@ -236,7 +239,7 @@ class Soak:
             if fault.startswith("broker"):
                 self.strike_broker(fault)
             else:
-                wait_until(lambda: look_after_all(self.fleets), 60, "a worker of each kind is running")
+                wait_until(self.look_after, 60, "a worker of each kind is running")
                 for fleet in self.fleets:
                     fleet.strike(fault, self.rng)
 
@@ -250,35 +253,21 @@ class Soak:
             self.wait(0.5, f"catching up: {remaining}")
 
     def run(self):
-        """Return {fleet: its verdict}."""
-        pool = ThreadPoolExecutor(1)
-        with Broker() as self.broker:
-            cluster = Cluster(self.broker.address)
-            self.fleets = [Fleet(name, cluster, self.settings) for name in self.names]
-            is_over = threading.Event()
-            self.publisher = pool.submit(publish, self.fleets, self.broker.address, is_over)
-            try:
-                with self.progress:
-                    self.inject_faults()
-                    is_over.set()
-                    self.publisher.result()
-                    self.catch_up()
-                for fleet in self.fleets:
-                    for worker in list(fleet.running):
-                        fleet.stop_worker(worker, "up")
-                return {fleet: fleet.verdict() for fleet in self.fleets}
-            finally:
-                is_over.set()
-                pool.shutdown(wait=False)  # without a broker, the producer would be waited for in vain
-                for fleet in self.fleets:
-                    fleet.end()
-
-
-def look_after_all(fleets):
-    """Look after the fleets; return whether each has a worker that a fault can strike."""
-    for fleet in fleets:
-        fleet.look_after()
-    return all(fleet.ready() for fleet in fleets)
+        """Inject the faults, catch up, and end everything but the broker; return {fleet: its verdict}."""
+        try:
+            with self.progress:
+                self.inject_faults()
+                self.is_over.set()
+                self.publisher.result()
+                self.catch_up()
+            for fleet in self.fleets:
+                for worker in list(fleet.running):
+                    fleet.stop(worker)
+            return {fleet: fleet.verdict() for fleet in self.fleets}
+        finally:
+            self.is_over.set()
+            for fleet in self.fleets:
+                fleet.end()
 
 
 def main():
@@ -293,8 +282,9 @@ def main():
     names = [name for name in WORKERS if args.worker in (name.removesuffix("_worker"), "both")]
     settings = {"never_commit": True} if args.never_commit else {}
     faults = [args.fault] if args.fault else FAULTS
-    with ending_cleanly("Stopped; nothing that the soak started is still running.", BrokerError):
-        verdicts = Soak(args.seconds, args.seed, names, faults, settings).run()
+    goodbye = "Stopped; nothing that the soak started is still running."
+    with ending_cleanly(goodbye, BrokerError), Broker() as broker:
+        verdicts = Soak(broker, args.seconds, args.seed, names, faults, settings).run()
     table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))

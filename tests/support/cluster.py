@@ -23,6 +23,10 @@ class Cluster:
         """Return a new admin client, to be used with `with`."""
         return KafkaAdminClient(**self.client_settings)
 
+    def producer(self, **settings):
+        """Return a new producer with these settings, to be used with `with`."""
+        return KafkaProducer(**self.client_settings, **settings)
+
     def new_name(self):
         """Return a name that no topic and no group has. delete_topics() deletes a topic of that name."""
         name = f"tutorial-test-{uuid.uuid4().hex[:12]}"
@@ -47,7 +51,7 @@ class Cluster:
 
     def publish(self, topic, values, partitions=1):
         """Store the values (str, bytes, or None for no value), round-robin over the partitions."""
-        with KafkaProducer(**self.client_settings, linger_ms=5) as producer:
+        with self.producer(linger_ms=5) as producer:
             futures = [
                 producer.send(
                     topic,

@@ -7,6 +7,7 @@ PUBLISHED, ALREADY_CREATED = "^Published", "already created"  # the producer
 
 STARTING, RECEIVED, PROCESSING = "^starting", "^received", "^processing"  # a worker
 SENDING, UPDATING, FINISHED = "^sending", "^updating", "^finished"
+READ = "^read"  # bare_loop.py
 WORK = {  # a worker's lines after its first, in their order
     "streaming_worker": [SENDING, UPDATING, FINISHED],
     "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
@@ -77,5 +78,10 @@ def emails_finished(lines):
 
 def number_received(lines):
     """Return how many messages a batch worker has polled, according to its lines."""
-    matches = (re.search(r"^received (\d+) messages?,", line) for line in lines)
-    return sum(int(match[1]) for match in matches if match)
+    return sum(messages_in(line) for line in lines if re.search(RECEIVED, line))
+
+
+def messages_in(line):
+    """Return how many messages a line is about: the number received or read, or of addresses, or else 1."""
+    match = re.match(r"(?:received|read) (\d+)", line)
+    return int(match[1]) if match else line.count("@") or 1

@@ -5,8 +5,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from kafka import KafkaProducer
-
 from support.processes import STREAMING, Script, stop_and_check
 from support.waiting import wait_until
 
@@ -56,6 +54,12 @@ class Workload:
         self.cluster.publish(self.topic, emails, self.partitions)
         self.published += emails
 
+    def send(self, producer, number):
+        """Send the email of that number, and return the future; it is in published once acknowledged."""
+        email = email_of(number)
+        future = producer.send(self.topic, email.encode(), partition=number % self.partitions)
+        return future.add_callback(lambda _: self.published.append(email))
+
     @contextmanager
     def traffic(self, per_second=10):
         """Publish that many emails a second while the block runs; re-raise any publishing error."""
@@ -63,11 +67,9 @@ class Workload:
 
         def publish():
             number = len(self.published)
-            with KafkaProducer(**self.cluster.client_settings) as producer:
+            with self.cluster.producer() as producer:
                 while not is_over.wait(1 / per_second):
-                    email = email_of(number)
-                    producer.send(self.topic, email.encode(), partition=number % self.partitions).get(30)
-                    self.published.append(email)
+                    self.send(producer, number).get(30)
                     number += 1
 
         with ThreadPoolExecutor(1) as pool:
