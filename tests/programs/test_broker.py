@@ -3,9 +3,7 @@
 import re
 import signal
 import socket
-from pathlib import Path
 
-import psutil
 import pytest
 from broker import Broker, BrokerError, is_free
 from support import output
@@ -37,10 +35,7 @@ def port_9092():
 @pytest.fixture
 def start_broker(start_program, temporary_folder):
     """start_broker() runs tests/broker.py; its data is below temporary_folder."""
-    yield lambda: start_program("broker")
-    for process in psutil.process_iter(["cwd"]):  # a Kafka that a failed test has left
-        if Path(process.info["cwd"] or "/").is_relative_to(temporary_folder):
-            process.kill()
+    return lambda: start_program("broker")
 
 
 def test_settings_that_kafka_rejects_are_reported_in_one_line(temporary_folder):
