@@ -29,11 +29,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from support.cluster import Cluster
-from support.output import FINISHED, READ, RECEIVED, SENDING, UPDATING, messages_in
+from support.output import FINISHED, READ, RECEIVED, SENDING, UPDATING, email_of, message_count
 from support.processes import BATCH, STREAMING, Script
 from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import email_of
 
 BARE_LOOP = "bare_loop"
 LINES = {  # the first about a message, and the one that says that it is processed
@@ -42,9 +41,9 @@ LINES = {  # the first about a message, and the one that says that it is process
     BARE_LOOP: (READ, READ),
 }
 
-# measure: called with worker, then with baseline, it measures once. Without a baseline, the bound is for the
-# worker's own median. compare: makes the value that has the bound from the two medians. bound: "<= 2", say.
-Measurement = namedtuple("Measurement", "what bound measure worker baseline compare", defaults=(None, None))
+# measure: called with subject, then with reference, measures once. Without a reference, the bound is for the
+# subject's own median. compare: makes the value that has the bound from the two medians. bound: "<= 2", say.
+Measurement = namedtuple("Measurement", "what bound measure subject reference compare", defaults=(None, None))
 
 
 class Run(Script):
@@ -62,7 +61,7 @@ class Run(Script):
     def add(self, line):
         for pattern, marks in self.marks.items():
             if re.match(pattern, line):  # re.search() would search all of a long line in Python 3.10
-                marks.append((time.monotonic(), self.count(pattern) + messages_in(line)))
+                marks.append((time.monotonic(), self.count(pattern) + message_count(line)))
 
     def count(self, pattern):
         """Return how many messages the lines are about that match the pattern."""
@@ -161,7 +160,7 @@ class Benchmark:
         for run in runs:
             run.when(run.first)
         counts = []
-        for seconds in (0.5, max(2, 5 * min(1, self.scale))):  # by half a second the group has settled
+        for seconds in (0.5, max(0.2, 5 * min(1, self.scale))):  # by half a second the group has settled
             time.sleep(seconds)
             counts.append((time.monotonic(), sum(run.count(run.last) for run in runs)))
         for run in runs:
@@ -220,7 +219,7 @@ class Benchmark:
     def idle_cpu_percent(self, name):
         """Return the percentage of a processor that an idle worker uses."""
         run = self.idle_worker(name)
-        seconds, before = max(2, 15 * min(1, self.scale)), run.cpu_seconds()
+        seconds, before = 15 * min(1, self.scale), run.cpu_seconds()
         time.sleep(seconds)
         percent = (run.cpu_seconds() - before) / seconds * 100
         self.stop(run)
@@ -228,25 +227,25 @@ class Benchmark:
 
 
 def measure_in_turn(measurement, rounds, progress):
-    """Return the figures of the worker, and those of what it is compared with."""
-    figures = {"worker": [], "baseline": []}
+    """Return the figures of the subject, and those of the reference."""
+    figures = {"subject": [], "reference": []}
     for number in range(1, rounds + 1):
         for name, values in figures.items():
-            if (subject := getattr(measurement, name)) is not None:
-                values.append(measurement.measure(subject))
+            if (argument := getattr(measurement, name)) is not None:
+                values.append(measurement.measure(argument))
                 line = f"{measurement.what}, round {number} of {rounds}, {name}: {short(values[-1])}"
                 progress.console.print(line, soft_wrap=True)
     return figures.values()
 
 
-def row(measurement, worker, baseline):
+def row(measurement, subject, reference):
     """Return the row of the table."""
-    value = median(worker)
-    if baseline:
-        value = measurement.compare(value, median(baseline))
+    value = median(subject)
+    if reference:
+        value = measurement.compare(value, median(reference))
     relation, bound = measurement.bound.split()
     is_met = value >= float(bound) if relation == ">=" else value <= float(bound)
-    cells = spread(worker), spread(baseline), f"{value:.2f}", measurement.bound
+    cells = spread(subject), spread(reference), f"{value:.2f}", measurement.bound
     return measurement.what, *cells, "yes" if is_met else "NO"
 
 
@@ -268,7 +267,7 @@ def main():
     if not 0 < args.scale <= 10 or args.rounds < 1:
         parser.error("the scale must be more than 0 and at most 10, and there must be a round")
     began, load = time.monotonic(), psutil.getloadavg()[0]
-    table = Table("measured", "worker: median (range)", "baseline", "value", "bound", "met", box=None)
+    table = Table("measured", "median (range)", "compared with", "value", "bound", "met", box=None)
     console = Console(highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)

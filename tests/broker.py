@@ -212,7 +212,7 @@ class Broker:
         self.process.wait()
 
     def freeze(self):
-        """Stop it as SIGSTOP does: it answers nothing, while its connections stay open."""
+        """Send it SIGSTOP: it answers nothing, while its connections stay open."""
         suspend(self.process.pid)
 
     def thaw(self):

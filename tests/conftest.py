@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+import tempfile
 
 import pytest
 from broker import EXTERNAL_BROKER, Broker, BrokerError
@@ -15,7 +16,7 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
-BROKER_GROUPS = 3  # the tests that stop or freeze a broker run in this many processes
+BROKER_GROUPS = 3  # the tests that kill or freeze a broker run in this many processes
 
 
 def pytest_configure(config):
@@ -24,6 +25,8 @@ def pytest_configure(config):
     if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
     try:
+        config.java_cache = tempfile.TemporaryDirectory(prefix="kafka-classes-")
+        speed_up_java(f"{config.java_cache.name}/kafka.aot")
         config.shared_broker = Broker(properties=ACCESS_CONTROL)
         config.shared_broker.start()
     except BrokerError as error:
@@ -31,9 +34,18 @@ def pytest_configure(config):
     os.environ["SHARED_BROKER"] = config.shared_broker.address
 
 
+def speed_up_java(cache):
+    """Record Kafka's classes in that file, from which every broker then starts in half the time."""
+    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
+    with Broker() as broker:
+        broker.stop()  # Java writes the file when it exits
+    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
+
+
 def pytest_unconfigure(config):
     if hasattr(config, "shared_broker"):
         config.shared_broker.remove()
+        config.java_cache.cleanup()
 
 
 def seconds_marked(item):
@@ -43,7 +55,7 @@ def seconds_marked(item):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Start long tests first, and split those that stop or freeze a broker into groups.
+    """Start long tests first, and split those that kill or freeze a broker into groups.
 
     On an external broker, skip those, and the tests marked `not_on_external_broker`.
     """
@@ -66,7 +78,7 @@ def own_broker():
 
 @pytest.fixture
 def breakable_broker(own_broker, cluster):
-    """A broker that the test may stop or freeze. Afterwards it serves again."""
+    """A broker that the test may kill or freeze. Afterwards it serves again."""
     yield own_broker
     own_broker.restore()
     cluster.members("no-such-group")  # raises unless the group coordinator answers

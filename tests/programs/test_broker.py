@@ -84,8 +84,8 @@ def test_a_port_in_use_is_reported_in_one_line(start_broker, temporary_folder):
             mine.bind(("127.0.0.1", 9092))
             mine.listen()
         program = start_broker()
-        assert program.wait() == 1
-    assert program.err == ["Port 9092 is in use. Stop the program that listens there, then try again."]
+        line = program.wait_for_failure()
+    assert line == "Port 9092 is in use. Stop the program that listens there, then try again."
     assert [*temporary_folder.iterdir()] == []
 
 
@@ -103,8 +103,7 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
             monkeypatch.delenv(name, raising=False)
         program = start_broker()
         program.wait_for("downloading Apache Kafka .* .44 MB, the first time only")
-    assert program.wait() == 1
-    [line] = program.err
+    line = program.wait_for_failure()
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(
         "The first run needs network access."
     )

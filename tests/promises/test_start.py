@@ -46,9 +46,8 @@ def test_messages_published_before_and_after_a_worker_starts_are_processed(worke
 
 
 def check_reported_address(script, address, seconds):
-    assert script.wait(60) == 1 and script.out == []
-    assert time.monotonic() - script.started < with_slack(seconds)
-    [line] = script.err
+    line = script.wait_for_failure(60)
+    assert script.out == [] and time.monotonic() - script.started < with_slack(seconds)
     assert repr(address) in line and (output.WORKER_HINT in line or script.name == PRODUCER)
 
 
@@ -106,8 +105,7 @@ def test_an_advertised_address_that_cannot_be_reached_is_reported_within_30_s_an
     broker.properties["advertised.listeners"] = listeners.replace(broker.address, f"127.0.0.1:{free_port()}")
     with broker:
         producer = start(PRODUCER, broker.address)
-        assert producer.wait() == 1
-        [line] = producer.err
+        line = producer.wait_for_failure()
         assert "KafkaConnectionError" in line and not re.search(output.BROKER_IS_BLAMED, line)
         check_reported_failure_to_join(broker, start)
 

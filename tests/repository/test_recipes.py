@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import trustme
@@ -17,10 +18,15 @@ from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_an
 from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
 
-# Where the README tells the reader to change a script. Each must be there exactly once.
+# Where the README tells the reader to change a script, and where these tests put something in.
 IMPORT_OS, IMPORT_SIGNAL, IMPORT_KAFKA = "import os\n", "import signal\n", "import KafkaConsumer\n"
 SETTINGS, SEND = "\nTOPIC = ", "        future = producer.send(TOPIC, email.encode())  # queue the message\n"
 CALL, NEXT_FUNCTION = " process_message(message)  #", "\n\ndef commit("
+CLIENT = "bootstrap_servers="  # of each Kafka client in a script
+PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
+LOOP = re.compile(r"^        for message in messages\(consumer\):\n.*?(?=^    except )", re.M | re.S)
+SENDING = re.compile(r"^ +print.*sending.*\n", re.M)  # in the recipe "once"
+ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
 
 def recipe(name, language="python"):
@@ -29,20 +35,15 @@ def recipe(name, language="python"):
 
 
 def edit(script, *changes):
-    """Do what the README says: each change is a part of the script, and what takes its place."""
+    """Change the script as the README says: [(a part of it or a pattern that matches one, replacement)]."""
     code = script.read_text(encoding="utf-8")
     for old, new in changes:
-        found = code.count(old)
-        assert found == 1, (
-            f"{script.name} has {old!r} {found} times, but the README changes it: see its recipes"
+        found = re.findall(old, code) if isinstance(old, re.Pattern) else [old] * code.count(old)
+        assert len(found) == 1, (
+            f"{script.name} has {len(found)} x {old!r}, which a recipe of the README changes"
         )
-        code = code.replace(old, new)
+        code = code.replace(found[0], new)
     script.write_text(code, encoding="utf-8")
-
-
-def function(script, name):
-    """Return the source of the function, with the blank lines after it."""
-    return re.search(rf"^def {name}\(.*?(?=^\S)", script.read_text(encoding="utf-8"), re.M | re.S)[0]
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def once_worker(copies):
         script,
         (IMPORT_OS, f"import json\n{IMPORT_OS}"),
         (IMPORT_SIGNAL, f"{IMPORT_SIGNAL}import sqlite3\n"),
-        (function(script, "process_message"), recipe("once") + "\n\n"),
+        (PROCESS_MESSAGE, recipe("once") + "\n\n"),
     )
     return script
 
@@ -71,8 +72,7 @@ def run_worker(start, cluster, topic):
     """run_worker(script, **settings) starts a changed streaming_worker.py on the test's topic."""
 
     def run_worker(script, **settings):
-        names = {"TOPIC": topic, "GROUP_ID": topic}
-        return start(STREAMING, cluster.address, folder=script.parent, **{**names, **settings})
+        return start(STREAMING, cluster.address, folder=script.parent, TOPIC=topic, **settings)
 
     return run_worker
 
@@ -120,7 +120,7 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
     for script in copies.values():
         edit(script, (SETTINGS, f"\n{recipe('security')}{SETTINGS[1:]}"))
         code = script.read_text(encoding="utf-8")
-        script.write_text(code.replace("bootstrap_servers=", "**SECURITY, bootstrap_servers="), "utf-8")
+        script.write_text(code.replace(CLIENT, f"**SECURITY, {CLIENT}"), "utf-8")
     with broker:
         without = start(BATCH, broker.address)
         assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
@@ -131,15 +131,34 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         batch.wait_for(output.FINISHED)
         stop_and_check(batch)
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
-        options = " ".join(re.search(r"`(-S [^`]+)`.* `(-C [^`]+)`", README).groups())
+        options = " ".join(ADMIN_OPTIONS.search(README).groups())
         admin = f"kafka-python admin -b {broker.address} {options} groups list-offsets -g group1"
         listed = subprocess.run(admin, shell=True, env={**os.environ, "PATH": PATH}, capture_output=True)
         assert b"'lag': 0" in listed.stdout
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
         wrong = start(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
-            assert script.wait(40) == 1 and len(script.err) == 1
-            assert output.NOT_CONNECTED in script.err[0]
+            assert output.NOT_CONNECTED in script.wait_for_failure(40)
+
+
+def test_the_batch_loop_with_one_thread_commits_a_batch_when_it_is_processed(
+    run_worker, copies, cluster, topic
+):
+    work = "\n\ndef process_batch(batch):\n    for message in batch:\n        process_message(message)\n"
+    edit(
+        copies[STREAMING],
+        (LOOP, textwrap.indent(recipe("one-thread"), " " * 8)),
+        (NEXT_FUNCTION, f"{work}{NEXT_FUNCTION}"),
+    )
+    cluster.publish(topic, ["ada@example.com", "bob@example.com"])
+    worker = run_worker(copies[STREAMING])
+    worker.wait_for(output.SENDING, count=2)
+    assert cluster.committed(topic, topic) == {}
+    wait_until(lambda: cluster.committed(topic, topic) == {0: 2}, what="the batch is committed")
+    cluster.publish(topic, ["eve@example.com"])
+    time.sleep(1)  # for a poll()
+    stop_and_check(worker)
+    assert len(worker.begun()) == 3 and cluster.committed(topic, topic) == {0: 3}
 
 
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
@@ -235,11 +254,11 @@ def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
-    [sending] = re.findall(r"^ +print.*sending.*\n", retrying_worker.read_text(encoding="utf-8"), re.M)
-    edit(retrying_worker, (sending, f"{sending}    raise ConnectionError('the mail server is down')\n"))
+    edit(retrying_worker, (SENDING, "    raise ConnectionError('the mail server is down')\n"))
     worker = run_worker(retrying_worker, PAUSES=[0.1, 0])
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
-    assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
+    attempts = [line for line in worker.err if line.startswith("Attempt failed")]
+    assert len(attempts) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
 
 

@@ -87,6 +87,5 @@ def test_kafka_python_still_loses_a_join(cluster):
 
 
 def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
-    names = {"TOPIC": topic} if script_name == PRODUCER else {"TOPIC": topic, "GROUP_ID": topic}
-    script = start(script_name, f"127.0.0.1:1,{cluster.address}", **names)
+    script = start(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
     script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")

@@ -27,7 +27,5 @@ def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
 
 def test_only_an_existing_topic_is_reported_as_already_created(start, address):
     producer = start(PRODUCER, address, TOPIC="no/topic")
-    assert producer.wait() == 1
-    assert producer.out == []
-    [line] = producer.err
-    assert "InvalidTopic" in line and len(line) < 400
+    line = producer.wait_for_failure()
+    assert "InvalidTopic" in line and len(line) < 400 and producer.out == []

@@ -21,11 +21,17 @@ GOODBYE_LINE = "End of the program. I was killed gracefully"
 NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"  # on standard error
 COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
 BROKER_IS_BLAMED = r"Is \S+( broker)? up\?"
+INVALID_EMAIL = "^skipping invalid email address: "
 CANNOT_JOIN_LINE = (
     "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
 )
 
-PRODUCER_EMAILS = [f"user{number}@gmail.com" for number in range(10)]
+
+def email_of(number):
+    return f"user{number}@gmail.com"
+
+
+PRODUCER_EMAILS = [email_of(number) for number in range(10)]
 PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in PRODUCER_EMAILS]
 
 
@@ -78,10 +84,10 @@ def emails_finished(lines):
 
 def number_received(lines):
     """Return how many messages a batch worker has polled, according to its lines."""
-    return sum(messages_in(line) for line in lines if re.search(RECEIVED, line))
+    return sum(message_count(line) for line in lines if re.search(RECEIVED, line))
 
 
-def messages_in(line):
+def message_count(line):
     """Return how many messages a line is about: the number received or read, or of addresses, or else 1."""
     match = re.match(r"(?:received|read) (\d+)", line)
     return int(match[1]) if match else line.count("@") or 1

@@ -134,6 +134,12 @@ class Process:
             reader.join()
         return self.popen.returncode
 
+    def wait_for_failure(self, seconds=30):
+        """Wait for exit code 1; return what it printed to standard error, which must be one line."""
+        assert self.wait(seconds) == 1
+        [line] = self.err
+        return line
+
     def children(self):
         """Return the processes that it has started, and their descendants."""
         return psutil.Process(self.pid).children(recursive=True)
@@ -155,11 +161,14 @@ class Script(Process):
 
     name: producer, streaming_worker, batch_worker, or bare_loop, the one that the benchmark compares with.
     address: the value of BOOTSTRAP_SERVERS; None leaves it unset.
-    settings: as for run_script.py; without any, the command is `python NAME.py` itself.
+    settings: as for run_script.py; without any, the command is `python NAME.py` itself. A worker whose TOPIC
+        is set belongs to the group of the same name unless GROUP_ID is set.
     """
 
     def __init__(self, name, address, on_line=None, folder=ROOT, **settings):
         command = [f"{name}.py"]
+        if "TOPIC" in settings and name in WORKERS:
+            settings.setdefault("GROUP_ID", settings["TOPIC"])
         if settings:
             command = [ROOT / "tests/support/run_script.py", name, json.dumps(settings)]
         super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line, folder)

@@ -52,6 +52,15 @@ def shapes_by_command():
     return shapes
 
 
+def split_commands(block):
+    """Return its lines, with one command in each: "$ sleep 1; sleep 2" becomes two."""
+    lines = []
+    for line in block:
+        is_several = line.startswith("$ ") and not line.startswith("$ (")
+        lines += line.replace("; ", "\n$ ").split("\n") if is_several else [line]
+    return lines
+
+
 class Session:
     """A reader with some terminals, in which everything uses one broker.
 
@@ -100,7 +109,8 @@ class Terminal:
 
     def __init__(self, name, session):
         self.name, self.session = name, session
-        self.process, self.command, self.shown = None, None, ["\n(before the first command)"]
+        self.process, self.command, self.read = None, None, 0  # read: lines of its output
+        self.shown = []
 
     def type(self, command):
         self.expect_end()
@@ -112,7 +122,7 @@ class Terminal:
         real = real.replace(NAIVE, str(self.session.naive))
         if command == BROKER:
             real += f" --port {self.session.port}"
-        self.read = 0  # lines of its output
+        self.read = 0
         self.process = Process(
             f"terminal {self.name}",
             ["sh", "-c", real] if is_subshell or "|" in real else shlex.split(real),
@@ -156,62 +166,40 @@ class Terminal:
             ended_with, self.process = self.process.wait(10), None
             assert ended_with == exit_code, f"exit code {ended_with}"
 
-    def expect(self, line, skips=False):
-        """Compare the next line of output; with skips, after one or more lines for which "..." stands."""
-        skipped, pattern = 0, re.escape(line).replace("…", ".*")
-        while (seen := self.next_line()) is not None and skips:
-            if skipped and re.fullmatch(pattern, seen):
-                break
-            assert self.is_expected(seen), "the README does not show this"
-            skipped += 1
-        assert re.fullmatch(pattern, seen or ""), f"the README says\n    {line}"
-
-    def wait_until_quiet(self):
-        """Read lines for which "..." stands until none has come for some seconds; return their number."""
+    def skip_until(self, is_last, seconds=40):
+        """Read the lines for which "..." stands, at least one, and then one for which is_last(line) holds."""
         count = 0
-        while (line := self.next_line(QUIET_SECONDS)) != NOTHING:
+        while not (is_last(line := self.next_line(seconds)) and count):
             assert self.is_expected(line), "the README does not show this"
             count += 1
-        return count
 
-    def read_to_the_end(self):
-        """Read the lines for which a final "..." stands; return their number."""
-        count = 0
-        while (line := self.next_line()) is not None:
-            assert self.is_expected(line), "the README does not show this"
-            count += 1
-        return count
+    def press_ctrl_c(self):
+        os.killpg(self.process.pid, signal.SIGINT)
+        time.sleep(0.03)
 
     def play(self, block):
-        commands = [
-            line.split("; ") if line.startswith("$ ") and not line.startswith("$ (") else [line]
-            for line in block
-        ]
-        block = [f"$ {line}" if i else line for lines in commands for i, line in enumerate(lines)]
-        skips = False
-        for line, following in zip(block, [*block[1:], ""], strict=True):
+        lines = split_commands(block)
+        for earlier, line, following in zip([None, *lines], lines, [*lines[1:], None], strict=False):
             presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
-            if presses and self.shown[-1].startswith("$ "):
-                assert not self.wait_until_quiet(), "the README shows no output here"
             for _ in range(presses.count("^C")):
-                os.killpg(self.process.pid, signal.SIGINT)
-                time.sleep(0.03)
+                self.press_ctrl_c()
+            is_this = re.compile(re.escape(text).replace("…", ".*")).fullmatch
             if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
                 self.expect_end()
                 self.session.pkill(match[1], match[2])
-            elif text == "Killed":
-                self.be_killed()
             elif text.startswith("$ "):
                 self.type(text[2:])
-            elif text == "..." and following.startswith("^C"):
-                assert self.wait_until_quiet(), "the README shows more output here"
+            elif text == "Killed":
+                self.be_killed()
             elif text == "...":
-                skips = True
+                if following is None:
+                    self.skip_until(lambda line: line is None)
+                elif following.startswith("^C"):
+                    self.skip_until(lambda line: line == NOTHING, QUIET_SECONDS)
+            elif earlier == "..." and not presses:
+                self.skip_until(lambda line, is_this=is_this: is_this(line or ""))
             elif text:
-                self.expect(text, skips)
-                skips = False
-        if skips:
-            assert self.read_to_the_end(), "the README shows more output here"
+                assert is_this(self.next_line() or ""), f"the README says\n    {text}"
         if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
             self.expect_end()
 

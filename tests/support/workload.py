@@ -5,16 +5,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from support.output import email_of
 from support.processes import STREAMING, Script, stop_and_check
 from support.waiting import wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
 SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
 BATCH_SETTINGS = "BATCH_SECONDS", "BUFFER_SIZE"
-
-
-def email_of(number):
-    return f"user{number}@gmail.com"
 
 
 class Workload:
@@ -30,8 +27,7 @@ class Workload:
         self.cluster = cluster
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
-        names = {"TOPIC": self.topic, "GROUP_ID": self.topic}
-        self.settings = {**names, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
+        self.settings = {"TOPIC": self.topic, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
         self.published, self.workers = [], []
         self.start_script = start_script
 
