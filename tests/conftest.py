@@ -122,12 +122,16 @@ def start(processes):
 
 
 @pytest.fixture
-def start_program(processes):
-    """start_program(name, *arguments) starts tests/NAME.py on its own broker; killed when the test ends."""
+def start_program(processes, tmp_path):
+    """start_program(name, *arguments) starts tests/NAME.py on its own broker; killed when the test ends.
+
+    Its temporary files are in tmp_path.
+    """
 
     def start_program(name, *arguments):
         command = [sys.executable, f"tests/{name}.py", *arguments]
-        processes.append(Process(name, command, {"BOOTSTRAP_SERVERS": None, "COLUMNS": "100"}))
+        environment = {"BOOTSTRAP_SERVERS": None, "COLUMNS": "100", "TMPDIR": str(tmp_path)}
+        processes.append(Process(name, command, environment))
         return processes[-1]
 
     return start_program

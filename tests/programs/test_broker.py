@@ -19,79 +19,62 @@ STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the te
 
 
 @pytest.fixture
-def temporary_folder(tmp_path, monkeypatch):
-    """The folder in which a broker that the test starts makes the folder for its data."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def port_9092():
     if not is_free(9092):
         pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
 
 
-@pytest.fixture
-def start_broker(start_program, temporary_folder):
-    """start_broker() runs tests/broker.py; its data is below temporary_folder."""
-    return lambda: start_program("broker")
-
-
-def test_settings_that_kafka_rejects_are_reported_in_one_line(temporary_folder):
+def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
         pass
     assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
-    assert [*temporary_folder.iterdir()] == []
+    assert [*tmp_path.iterdir()] == []
 
 
 @needs_9092
-def test_it_serves_localhost_9092_until_repeated_signals_stop_it(
-    start_broker, start, temporary_folder, port_9092
-):
-    program = start_broker()
+def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start, tmp_path, port_9092):
+    program = start_program("broker")
     program.wait_for("serves", seconds=60)
     [java] = program.children()
     for name in SCRIPTS:
         script = start(name, None)  # by default, the scripts look for it there
         script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
         script.kill()
-    assert [*temporary_folder.iterdir()] != []
+    assert [*tmp_path.iterdir()] != []
     signal_until_exit(program, [getattr(signal, name) for name in STOP_SIGNALS])
     assert program.wait() == 0
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
-    assert [*temporary_folder.iterdir()] == []
+    assert [*tmp_path.iterdir()] == []
 
 
 @needs_9092
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(
-    start_broker, temporary_folder, port_9092
-):
-    program = start_broker()
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program, tmp_path, port_9092):
+    program = start_program("broker")
     wait_until(lambda: program.children(), what="it has started Java")
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
     assert (program.out[-1], program.err) == (STOPPED, [])
-    assert [*temporary_folder.iterdir()] == []
+    assert [*tmp_path.iterdir()] == []
 
 
 @needs_9092
-def test_a_port_in_use_is_reported_in_one_line(start_broker, temporary_folder):
+def test_a_port_in_use_is_reported_in_one_line(start_program, tmp_path):
     with socket.socket() as mine:
         if is_free(9092):
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             mine.bind(("127.0.0.1", 9092))
             mine.listen()
-        program = start_broker()
+        program = start_program("broker")
         line = program.wait_for_failure()
     assert line == "Port 9092 is in use. Stop the program that listens there, then try again."
-    assert [*temporary_folder.iterdir()] == []
+    assert [*tmp_path.iterdir()] == []
 
 
 @needs_9092
 def test_a_failed_download_is_announced_and_reported_in_one_line(
-    start_broker, temporary_folder, port_9092, tmp_path_factory, monkeypatch
+    start_program, tmp_path, port_9092, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
     with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
@@ -101,10 +84,10 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        program = start_broker()
+        program = start_program("broker")
         program.wait_for("downloading Apache Kafka .* .44 MB, the first time only")
     line = program.wait_for_failure()
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(
         "The first run needs network access."
     )
-    assert [*temporary_folder.iterdir()] == []
+    assert [*tmp_path.iterdir()] == []

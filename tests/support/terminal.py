@@ -32,7 +32,7 @@ from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
 NOTHING = "(no line came)"
-QUIET_SECONDS = 4  # after that a worker, or a reader, assumes that nothing more is coming
+QUIET_SECONDS = 3  # after that a worker, or a reader, assumes that nothing more is coming
 
 
 def shape(line):
