@@ -61,8 +61,8 @@ def messages(consumer):
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
-            for batch in consumer.poll(timeout_ms=500).values():
-                yield from batch  # one message: main() processes and commits it before this goes on
+            for records in consumer.poll(timeout_ms=500).values():
+                yield from records  # one message: main() processes and commits it before this goes on
         except RetriableError:  # rare: poll() retries most temporary errors itself
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down

@@ -19,9 +19,8 @@ from support.readme import ADDRESS, PATH, README, blocks
 from support.waiting import wait_until
 
 # Where the README tells the reader to change a script, and where these tests put something in.
-IMPORT_OS, IMPORT_SIGNAL, IMPORT_KAFKA = "import os\n", "import signal\n", "import KafkaConsumer\n"
+IMPORT_OS, IMPORT_SIGNAL, NEXT_FUNCTION = "import os\n", "import signal\n", "\n\ndef commit("
 SETTINGS, SEND = "\nTOPIC = ", "        future = producer.send(TOPIC, email.encode())  # queue the message\n"
-CALL, NEXT_FUNCTION = " process_message(message)  #", "\n\ndef commit("
 CLIENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
 LOOP = re.compile(r"^        for message in messages\(consumer\):\n.*?(?=^    except )", re.M | re.S)
@@ -215,10 +214,10 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
 @pytest.fixture
 def retrying_worker(once_worker):
     """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
+    [(_, lines, _)] = blocks("diff")
     edit(
         once_worker,
-        (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
-        (CALL, CALL.replace("process_message", "process_with_retries")),
+        *[(old[1:], new[1:]) for old, new in zip(lines[::2], lines[1::2], strict=True)],
         (NEXT_FUNCTION, f"\n\n{recipe('dead-letter')}{NEXT_FUNCTION}"),
     )
     return once_worker

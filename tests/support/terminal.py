@@ -11,7 +11,8 @@ How a transcript is read:
     sending email to user…@        "…" stands for any text
     Killed                         the reader types the `pkill -9 -f …` of the text in another terminal
     $ pkill -STOP -f kafka.Kafka   signals this session's processes only
-    $ (python worker.py & sleep 9; kill -9 $! )   runs as it is; no other command may have "kill" in it
+    $ (python worker.py & sleep 9; kill -9 $! )   python worker.py is killed after its last line, or after 9 s
+                                   if that is "..." or missing, however fast the machine is
 
 A command that isn't Python must end by itself. In the end, nothing runs in any terminal but the broker's.
 """
@@ -32,6 +33,7 @@ from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
 NOTHING = "(no line came)"
+IN_BACKGROUND = re.compile(r"\((.*) & sleep (\d+); kill -9 \$! \)")
 QUIET_SECONDS = 3  # after that a worker, or a reader, assumes that nothing more is coming
 
 
@@ -46,7 +48,7 @@ def shapes_by_command():
         for name in terminals_of(above):
             for line in block:
                 if line.startswith("$ "):
-                    running[name] = line[2:]
+                    running[name] = IN_BACKGROUND.sub(r"\1", line[2:])
                 elif line not in ("...", "Killed"):
                     shapes.setdefault(running[name], set()).add(shape(line.replace("^C", "")))
     return shapes
@@ -114,18 +116,18 @@ class Terminal:
 
     def type(self, command):
         self.expect_end()
-        is_subshell = re.fullmatch(r"\(.*; kill -9 \$! \)", command)
-        assert is_subshell or "kill" not in command, "the README must write `pkill -SIGNAL -f NAME`"
-        self.command = command
+        self.command, self.exit_code = command, 0
         self.shown.append(f"$ {command}")
-        real = command.replace(ADDRESS, f"localhost:{self.session.port}")
+        real = IN_BACKGROUND.sub(r"\1", command)
+        assert "kill" not in real, "the README must write `pkill -SIGNAL -f NAME`"
+        real = real.replace(ADDRESS, f"localhost:{self.session.port}")
         real = real.replace(NAIVE, str(self.session.naive))
         if command == BROKER:
             real += f" --port {self.session.port}"
         self.read = 0
         self.process = Process(
             f"terminal {self.name}",
-            ["sh", "-c", real] if is_subshell or "|" in real else shlex.split(real),
+            ["sh", "-c", real] if "|" in real else shlex.split(real),
             {"PATH": PATH, "BOOTSTRAP_SERVERS": f"localhost:{self.session.port}"},
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -152,19 +154,27 @@ class Terminal:
 
     def is_expected(self, line):
         """Return whether the README shows a line like this one for this command."""
-        return shape(line or "the end") in self.session.shapes[self.command]
+        return shape(line or "the end") in self.session.shapes[IN_BACKGROUND.sub(r"\1", self.command)]
 
     def be_killed(self):
         [pattern] = [p for p in re.findall(r"`pkill -9 -f ([^`]+)`", README) if p in self.command]
         self.session.pkill("KILL", pattern)
-        self.expect_end(-signal.SIGKILL)
+        self.exit_code = -signal.SIGKILL
 
-    def expect_end(self, exit_code=0):
-        """Check that the command shows no more and ends."""
+    def be_killed_in_background(self, is_timed):
+        """Do what the rest of the command does if it is "(python … & sleep SECONDS; kill -9 $! )"."""
+        if match := IN_BACKGROUND.fullmatch(self.command or ""):
+            if is_timed:
+                time.sleep(max(0, self.process.started + int(match[2]) - time.monotonic()))
+            self.process.popen.kill()
+            self.exit_code = -signal.SIGKILL
+
+    def expect_end(self):
+        """Check that the command shows no more and ends as it should."""
         if self.process:
             assert self.next_line() is None, "more than the README shows"
             ended_with, self.process = self.process.wait(10), None
-            assert ended_with == exit_code, f"exit code {ended_with}"
+            assert ended_with == self.exit_code, f"exit code {ended_with}"
 
     def skip_until(self, is_last, seconds=40):
         """Read the lines for which "..." stands, at least one, and then one for which is_last(line) holds."""
@@ -173,6 +183,9 @@ class Terminal:
             assert self.is_expected(line), "the README does not show this"
             count += 1
 
+    def expect_silence(self):
+        assert self.next_line(QUIET_SECONDS) == NOTHING, "the README shows no line here"
+
     def press_ctrl_c(self):
         os.killpg(self.process.pid, signal.SIGINT)
         time.sleep(0.03)
@@ -180,9 +193,14 @@ class Terminal:
     def play(self, block):
         lines = split_commands(block)
         for earlier, line, following in zip([None, *lines], lines, [*lines[1:], None], strict=False):
+            is_last = following is None or following.startswith("$ ")
             presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
+            if presses and not earlier:
+                self.expect_silence()
             for _ in range(presses.count("^C")):
                 self.press_ctrl_c()
+            if presses and not text:
+                self.expect_silence()
             is_this = re.compile(re.escape(text).replace("…", ".*")).fullmatch
             if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
                 self.expect_end()
@@ -192,7 +210,8 @@ class Terminal:
             elif text == "Killed":
                 self.be_killed()
             elif text == "...":
-                if following is None:
+                if is_last:
+                    self.be_killed_in_background(is_timed=True)
                     self.skip_until(lambda line: line is None)
                 elif following.startswith("^C"):
                     self.skip_until(lambda line: line == NOTHING, QUIET_SECONDS)
@@ -200,6 +219,8 @@ class Terminal:
                 self.skip_until(lambda line, is_this=is_this: is_this(line or ""))
             elif text:
                 assert is_this(self.next_line() or ""), f"the README says\n    {text}"
+            if is_last and text != "...":
+                self.be_killed_in_background(is_timed=text.startswith("$ "))
         if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
             self.expect_end()
 
