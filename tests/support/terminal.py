@@ -33,7 +33,7 @@ from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
 NOTHING = "(no line came)"
-IN_BACKGROUND = re.compile(r"\((.*) & sleep (\d+); kill -9 \$! \)")
+IN_BACKGROUND = re.compile(r"\((.*) & sleep ([\d.]+); kill -9 \$! \)")
 QUIET_SECONDS = 3  # after that a worker, or a reader, assumes that nothing more is coming
 
 
@@ -165,7 +165,7 @@ class Terminal:
         """Do what the rest of the command does if it is "(python … & sleep SECONDS; kill -9 $! )"."""
         if match := IN_BACKGROUND.fullmatch(self.command or ""):
             if is_timed:
-                time.sleep(max(0, self.process.started + int(match[2]) - time.monotonic()))
+                time.sleep(max(0, self.process.started + float(match[2]) - time.monotonic()))
             self.process.popen.kill()
             self.exit_code = -signal.SIGKILL
 
