@@ -1,6 +1,7 @@
 """Messages that are not email addresses, and messages that other clients compress or abort."""
 
 from confluent_kafka import Producer
+from support import output
 
 INVALID = [
     b"\xff\xfe@gmail.com",
@@ -35,7 +36,8 @@ def test_invalid_messages_are_reported_skipped_and_committed(worker_name, new_wo
     workload.drain_and_check()
     assert len(worker.err) == len(INVALID) and worker.begun() == VALID
     for number, line in enumerate(worker.err):
-        assert f"{workload.topic}, partition 0, offset {2 * number + 1}" in line
+        place = f"{workload.topic}, partition 0, offset {2 * number + 1}"
+        assert line == f"{output.INVALID_LINE_START}{place}"
     assert all(line.isprintable() and len(line) < 5000 for line in worker.out + worker.err)
 
 

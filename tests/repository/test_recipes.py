@@ -27,6 +27,9 @@ LOOP = re.compile(r"^        for message in messages\(consumer\):\n.*?(?=^    ex
 SENDING = re.compile(r"^ +print.*sending.*\n", re.M)  # in the recipe "once"
 ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
+TOPIC = "user_signups"
+PAUSES = [0.1, 0.2, 0.4, 0]
+
 
 def recipe(name, language="python"):
     [(_, lines, _)] = blocks(f"{language} recipe={name}")
@@ -143,7 +146,7 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
 def test_the_batch_loop_with_one_thread_commits_a_batch_when_it_is_processed(
     run_worker, copies, cluster, topic
 ):
-    work = "\n\ndef process_batch(batch):\n    for message in batch:\n        process_message(message)\n"
+    work = "\n\ndef send_emails(batch):\n    for message in batch:\n        process_message(message)\n"
     edit(
         copies[STREAMING],
         (LOOP, textwrap.indent(recipe("one-thread"), " " * 8)),
@@ -233,11 +236,16 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     shell(publish, cluster, topic)
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
     cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
-    worker = run_worker(retrying_worker, PAUSES=[0.1, 0.2, 0.4, 0])
+    worker = run_worker(retrying_worker, PAUSES=PAUSES)
     worker.wait_for("^sending email to 'ada@example.com'")
     stop_and_check(worker)
-    assert shown == [worker.out[0], worker.err[0], "...", f"^C{worker.out[-1]}"]
-    assert [line.split(":")[0] for line in worker.err] == ["Attempt failed"] * 4 * len(poison)
+    attempts, set_aside = worker.err[: len(PAUSES)], worker.err[len(PAUSES)]
+    start, failed, dots, aside, goodbye = shown
+    assert [start, failed, goodbye.removeprefix("^C")] == [worker.out[0], attempts[0], worker.out[-1]]
+    assert dots == "..." and re.fullmatch(
+        re.escape(aside).replace("…", ".*"), set_aside.replace(topic, TOPIC)
+    )
+    assert [line.split(" ")[0] for line in worker.err] == (["Attempt"] * len(PAUSES) + ["set"]) * len(poison)
     assert shell(consume, cluster, topic)[0] == letter
     letters = cluster.stored(dead_letters)
     assert [letter.value or None for letter in letters] == poison

@@ -21,7 +21,7 @@ GOODBYE_LINE = "End of the program. I was killed gracefully"
 NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"  # on standard error
 COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
 BROKER_IS_BLAMED = r"Is \S+( broker)? up\?"
-INVALID_EMAIL = "^skipping invalid email address: "
+INVALID_LINE_START = "skipping invalid email address: "
 CANNOT_JOIN_LINE = (
     "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
 )
@@ -64,7 +64,7 @@ def emails_published(lines):
 
 
 def emails_begun(line):
-    """Return the emails in this line of a worker if it marks the start of their processing, or else []."""
+    """Return the emails in this line if it is the one with which a worker begins to process them, or []."""
     if match := re.search(r"^sending email to user (\[.*\])", line):
         return ast.literal_eval(match[1])
     match = re.search(r"^sending email to (.*)", line)

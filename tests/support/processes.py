@@ -173,6 +173,10 @@ class Script(Process):
             command = [ROOT / "tests/support/run_script.py", name, json.dumps(settings)]
         super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line, folder)
 
+    def end(self):
+        """Kill it if it is still running; a script starts no process."""
+        self.kill()
+
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
         return [email for line in self.out for email in output.emails_begun(line)]
