@@ -12,7 +12,7 @@ import pytest
 from broker import free_port
 from support.processes import ROOT
 from support.readme import ADDRESS, NAIVE, README, blocks, terminals_of
-from support.terminal import Session
+from support.terminal import Session, steps_of
 
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 
@@ -71,6 +71,23 @@ def test_each_transcript_names_its_terminal():
 def test_code_fits_on_github_without_scrolling():
     code = "\n".join(re.findall(r"^```\w+(.*?)^```$", README, re.M | re.S))
     assert [line for line in code.splitlines() if len(line) > 108] == []
+
+
+def test_the_player_of_transcripts_understands_a_block():
+    block = ["$ python a.py", "...", "one", "^C^Ctwo", "...", "^Cthree"]
+    assert steps_of(block) == [
+        ("type", "python a.py"),
+        ("skip_until", "one"),
+        ("press_ctrl_c", 2),
+        ("expect", "two"),
+        ("skip_until_silence",),
+        ("press_ctrl_c", 1),
+        ("expect", "three"),
+    ]
+    run = "(python a.py & sleep 9; kill -9 $! )"
+    killed = [("type", run), ("be_killed_after", 9), ("skip_until_end",)]
+    assert steps_of([f"$ {run}", "...", "$ pkill -STOP -f b"]) == [*killed, ("signal_others", "STOP", "b")]
+    assert steps_of([f"$ {run}", "one"]) == [("type", run), ("expect", "one"), ("be_killed_after", 0)]
 
 
 @pytest.mark.long(150)

@@ -14,7 +14,9 @@ How a transcript is read:
     $ (python worker.py & sleep 9; kill -9 $! )   python worker.py is killed after its last line, or after 9 s
                                    if that is "..." or missing, however fast the machine is
 
-A command that isn't Python must end by itself. In the end, nothing runs in any terminal but the broker's.
+A block that begins with ^C, or shows nothing after it, requires silence there. A line about Kafka's download
+may come at any time. A command that isn't Python must end by itself. In the end, nothing runs in any terminal
+but the broker's.
 """
 
 import contextlib
@@ -41,6 +43,10 @@ def shape(line):
     return re.sub(r"\d+", "0", line)
 
 
+def matches(line, text):
+    return re.fullmatch(re.escape(text).replace("…", ".*"), line or "")
+
+
 def shapes_by_command():
     """{command: shapes of the lines that the page shows as its output}"""
     shapes, running = {}, {}
@@ -54,13 +60,38 @@ def shapes_by_command():
     return shapes
 
 
-def split_commands(block):
-    """Return its lines, with one command in each: "$ sleep 1; sleep 2" becomes two."""
+def steps_of(block):
+    """Return what the block asks for: [(name of a method of Terminal, its arguments...)]."""
     lines = []
     for line in block:
         is_several = line.startswith("$ ") and not line.startswith("$ (")
         lines += line.replace("; ", "\n$ ").split("\n") if is_several else [line]
-    return lines
+    steps, background = [], None
+    for earlier, line, following in zip([None, *lines], lines, [*lines[1:], None], strict=False):
+        presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
+        is_last = following is None or following.startswith("$ ")  # of the command's lines
+        if presses:
+            steps += [] if earlier else [("expect_silence",)]
+            steps.append(("press_ctrl_c", presses.count("^C")))
+            steps += [] if text else [("expect_silence",)]
+        if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
+            background = None
+            steps.append(("signal_others", *match.groups()))
+        elif text.startswith("$ "):
+            background = IN_BACKGROUND.fullmatch(text[2:])
+            steps.append(("type", text[2:]))
+        elif text == "Killed":
+            steps.append(("be_killed",))
+        elif text == "..." and not is_last:
+            steps += [("skip_until_silence",)] if following.startswith("^C") else [("skip_until", following)]
+        elif text and text != "..." and (earlier != "..." or presses):
+            steps.append(("expect", text))
+        if is_last and background:
+            seconds = float(background[2]) if text == "..." or text.startswith("$ ") else 0
+            steps.append(("be_killed_after", seconds))
+        if is_last and text == "...":
+            steps.append(("skip_until_end",))
+    return steps
 
 
 class Session:
@@ -156,18 +187,25 @@ class Terminal:
         """Return whether the README shows a line like this one for this command."""
         return shape(line or "the end") in self.session.shapes[IN_BACKGROUND.sub(r"\1", self.command)]
 
+    def signal_others(self, name, pattern):
+        self.expect_end()
+        self.session.pkill(name, pattern)
+
     def be_killed(self):
         [pattern] = [p for p in re.findall(r"`pkill -9 -f ([^`]+)`", README) if p in self.command]
         self.session.pkill("KILL", pattern)
         self.exit_code = -signal.SIGKILL
 
-    def be_killed_in_background(self, is_timed):
-        """Do what the rest of the command does if it is "(python … & sleep SECONDS; kill -9 $! )"."""
-        if match := IN_BACKGROUND.fullmatch(self.command or ""):
-            if is_timed:
-                time.sleep(max(0, self.process.started + float(match[2]) - time.monotonic()))
-            self.process.popen.kill()
-            self.exit_code = -signal.SIGKILL
+    def be_killed_after(self, seconds):
+        """Kill the command that many seconds after its start, or at once if that is over."""
+        time.sleep(max(0, self.process.started + seconds - time.monotonic()))
+        self.process.popen.kill()
+        self.exit_code = -signal.SIGKILL
+
+    def press_ctrl_c(self, times):
+        for _ in range(times):
+            os.killpg(self.process.pid, signal.SIGINT)
+            time.sleep(0.03)
 
     def expect_end(self):
         """Check that the command shows no more and ends as it should."""
@@ -176,51 +214,31 @@ class Terminal:
             ended_with, self.process = self.process.wait(10), None
             assert ended_with == self.exit_code, f"exit code {ended_with}"
 
-    def skip_until(self, is_last, seconds=40):
+    def expect_silence(self):
+        assert self.next_line(QUIET_SECONDS) == NOTHING, "the README shows no line here"
+
+    def expect(self, text):
+        assert matches(self.next_line(), text), f"the README says\n    {text}"
+
+    def skip_until(self, text):
+        self._skip(lambda line: matches(line, text))
+
+    def skip_until_silence(self):
+        self._skip(lambda line: line == NOTHING, QUIET_SECONDS)
+
+    def skip_until_end(self):
+        self._skip(lambda line: line is None)
+
+    def _skip(self, is_last, seconds=40):
         """Read the lines for which "..." stands, at least one, and then one for which is_last(line) holds."""
         count = 0
         while not (is_last(line := self.next_line(seconds)) and count):
             assert self.is_expected(line), "the README does not show this"
             count += 1
 
-    def expect_silence(self):
-        assert self.next_line(QUIET_SECONDS) == NOTHING, "the README shows no line here"
-
-    def press_ctrl_c(self):
-        os.killpg(self.process.pid, signal.SIGINT)
-        time.sleep(0.03)
-
     def play(self, block):
-        lines = split_commands(block)
-        for earlier, line, following in zip([None, *lines], lines, [*lines[1:], None], strict=False):
-            is_last = following is None or following.startswith("$ ")
-            presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
-            if presses and not earlier:
-                self.expect_silence()
-            for _ in range(presses.count("^C")):
-                self.press_ctrl_c()
-            if presses and not text:
-                self.expect_silence()
-            is_this = re.compile(re.escape(text).replace("…", ".*")).fullmatch
-            if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
-                self.expect_end()
-                self.session.pkill(match[1], match[2])
-            elif text.startswith("$ "):
-                self.type(text[2:])
-            elif text == "Killed":
-                self.be_killed()
-            elif text == "...":
-                if is_last:
-                    self.be_killed_in_background(is_timed=True)
-                    self.skip_until(lambda line: line is None)
-                elif following.startswith("^C"):
-                    self.skip_until(lambda line: line == NOTHING, QUIET_SECONDS)
-            elif earlier == "..." and not presses:
-                self.skip_until(lambda line, is_this=is_this: is_this(line or ""))
-            elif text:
-                assert is_this(self.next_line() or ""), f"the README says\n    {text}"
-            if is_last and text != "...":
-                self.be_killed_in_background(is_timed=text.startswith("$ "))
+        for method, *arguments in steps_of(block):
+            getattr(self, method)(*arguments)
         if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
             self.expect_end()
 
