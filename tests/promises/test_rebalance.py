@@ -1,6 +1,5 @@
 """Workers join their group, leave it, or are evicted from it."""
 
-import re
 import time
 
 import pytest
@@ -74,7 +73,7 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
     first.thaw()
     workload.wait_until_processed()
     first.wait_for_error()
-    assert workload.topic in first.err[0] and not re.search(output.BROKER_IS_BLAMED, first.err[0])
+    assert workload.topic in first.err[0] and output.BROKER_IS_BLAMED not in first.err[0]
     workload.wait_for_members(2)  # it has rejoined
     stop_and_check(second)
     workload.publish(2)

@@ -1,6 +1,5 @@
 """A script starts: before its topic exists, long after the messages, without a broker, with a bad address."""
 
-import re
 import signal
 import socket
 import time
@@ -106,7 +105,7 @@ def test_an_advertised_address_that_cannot_be_reached_is_reported_within_30_s_an
     with broker:
         producer = start(PRODUCER, broker.address)
         line = producer.wait_for_failure()
-        assert "KafkaConnectionError" in line and not re.search(output.BROKER_IS_BLAMED, line)
+        assert "KafkaConnectionError" in line and output.BROKER_IS_BLAMED not in line
         check_reported_failure_to_join(broker, start)
 
 

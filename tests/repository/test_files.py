@@ -1,4 +1,4 @@
-"""The files beside the scripts: docker-compose.yml, requirements.txt, and the table in tests/README.md.
+"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no other ones.
 
 No image can be pulled where this is developed, so the compose file is only checked against Redpanda's
 documentation.
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from support import output
 from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
+from support.readme import README
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -33,6 +34,11 @@ def test_the_compose_file_starts_one_broker_for_this_machine_without_developer_m
         "--advertise-kafka-addr localhost:9092",
     ):
         assert switch in words
+
+
+def test_the_readme_has_only_docker_commands_that_were_checked():
+    compose = {f"docker compose {verb}" for verb in ("up -d --wait", "pause", "unpause", "down")}
+    assert set(re.findall(r"`(docker [^`]+)`", README)) == compose | {"docker ps", "docker run --init"}
 
 
 def test_requirements_txt_pins_kafka_python_and_nothing_else():
@@ -58,7 +64,29 @@ def test_every_version_is_pinned():
     assert all(re.match(r"#|-r |[\w-]+==[\d.]+$", line) for line in lines)
 
 
-def test_each_file_of_promises_is_in_the_table():
-    table = "".join(re.findall(r"^\|.*", (ROOT / "tests/README.md").read_text(encoding="utf-8"), re.M))
-    files = {path.stem for path in (ROOT / "tests/promises").glob("test_*.py")}
-    assert set(re.findall(r"`(test_\w+)`", table)) == files
+def test_the_repository_root_has_only_the_expected_entries():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    entries = {path.split("/")[0] for path in tracked.stdout.splitlines() if not path.startswith(".")}
+    assert entries == {
+        "producer.py",
+        "streaming_worker.py",
+        "batch_worker.py",
+        "docker-compose.yml",
+        "requirements.txt",
+        "README.md",
+        "tests",
+    }
+
+
+def test_the_table_of_promises_lists_every_test_in_promises():
+    page = (ROOT / "tests/README.md").read_text(encoding="utf-8")
+    table = "".join(re.findall(r"^\|.*", page, re.M))
+
+    def tests_in(folder):
+        code = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob(f"{folder}/test_*.py")]
+        return set(re.findall(r"^def (test_\w+)", "".join(code), re.M))
+
+    assert not set(re.findall(r"`(test_\w+)`", page)) - tests_in("*")
+    assert not tests_in("promises") - set(re.findall(r"`(test_\w+)`", table))

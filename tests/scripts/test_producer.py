@@ -21,7 +21,10 @@ def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert producer.wait() == 0
-    assert (producer.out, producer.err) == ([f"Topic {topic} is already created", *output.PRODUCER_LINES], [])
+    assert (producer.out, producer.err) == (
+        [output.line_for_existing_topic(topic), *output.PRODUCER_LINES],
+        [],
+    )
     assert cluster.stored_values(topic) == ["earlier@gmail.com", *output.PRODUCER_EMAILS]
 
 

@@ -20,7 +20,7 @@ GOODBYE_LINE = "End of the program. I was killed gracefully"
 
 NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"  # on standard error
 COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
-BROKER_IS_BLAMED = r"Is \S+( broker)? up\?"
+BROKER_IS_BLAMED, PRODUCER_BLAMES_BROKER = "up?", "Is the broker up?"
 INVALID_LINE_START = "skipping invalid email address: "
 CANNOT_JOIN_LINE = (
     "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
@@ -33,6 +33,10 @@ def email_of(number):
 
 PRODUCER_EMAILS = [email_of(number) for number in range(10)]
 PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in PRODUCER_EMAILS]
+
+
+def line_for_existing_topic(topic):
+    return f"Topic {topic} is already created"
 
 
 def lines_for_message(email):

@@ -25,3 +25,8 @@ def blocks(language):
 def terminals_of(above):
     """Return the numbers of the terminals in the label above a block; [] if the line is no label."""
     return re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []
+
+
+def matches(line, text):
+    """Return whether the line is what the README shows, in which "…" stands for any text."""
+    return bool(re.fullmatch(re.escape(text).replace("…", ".*"), line or ""))

@@ -30,7 +30,7 @@ import time
 import psutil
 
 from support.processes import Process
-from support.readme import ADDRESS, NAIVE, PATH, README, blocks, terminals_of
+from support.readme import ADDRESS, NAIVE, PATH, README, blocks, matches, terminals_of
 from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
@@ -39,12 +39,13 @@ IN_BACKGROUND = re.compile(r"\((.*) & sleep ([\d.]+); kill -9 \$! \)")
 QUIET_SECONDS = 3  # after that a worker, or a reader, assumes that nothing more is coming
 
 
+def in_foreground(command):
+    """Return the command without what kills it after some time."""
+    return IN_BACKGROUND.sub(r"\1", command)
+
+
 def shape(line):
     return re.sub(r"\d+", "0", line)
-
-
-def matches(line, text):
-    return re.fullmatch(re.escape(text).replace("…", ".*"), line or "")
 
 
 def shapes_by_command():
@@ -54,7 +55,7 @@ def shapes_by_command():
         for name in terminals_of(above):
             for line in block:
                 if line.startswith("$ "):
-                    running[name] = IN_BACKGROUND.sub(r"\1", line[2:])
+                    running[name] = in_foreground(line[2:])
                 elif line not in ("...", "Killed"):
                     shapes.setdefault(running[name], set()).add(shape(line.replace("^C", "")))
     return shapes
@@ -142,14 +143,15 @@ class Terminal:
 
     def __init__(self, name, session):
         self.name, self.session = name, session
-        self.process, self.command, self.read = None, None, 0  # read: lines of its output
+        self.process, self.command, self.exit_code = None, None, 0
+        self.read = 0  # lines of its output
         self.shown = []
 
     def type(self, command):
         self.expect_end()
         self.command, self.exit_code = command, 0
         self.shown.append(f"$ {command}")
-        real = IN_BACKGROUND.sub(r"\1", command)
+        real = in_foreground(command)
         assert "kill" not in real, "the README must write `pkill -SIGNAL -f NAME`"
         real = real.replace(ADDRESS, f"localhost:{self.session.port}")
         real = real.replace(NAIVE, str(self.session.naive))
@@ -185,7 +187,7 @@ class Terminal:
 
     def is_expected(self, line):
         """Return whether the README shows a line like this one for this command."""
-        return shape(line or "the end") in self.session.shapes[IN_BACKGROUND.sub(r"\1", self.command)]
+        return shape(line or "the end") in self.session.shapes[in_foreground(self.command)]
 
     def signal_others(self, name, pattern):
         self.expect_end()
