@@ -37,7 +37,7 @@ def main():
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
-        if child.batch_is_due.wait(timeout=0.1):  # set by process_buffer_in_main(), which then waits
+        if child.batch_is_due.wait(timeout=0.1):  # set by hand_over_buffer(), which then waits
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
@@ -69,8 +69,8 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     def __init__(self):
         super().__init__(daemon=True)  # if main() fails, the child must not keep the program alive
         self.emails = SimpleQueue()  # the buffer: at most BUFFER_SIZE addresses
-        self.batch_is_due = threading.Event()  # wakes main()
-        self.batch_is_done = threading.Event()  # wakes process_buffer_in_main()
+        self.batch_is_due = threading.Event()  # set by hand_over_buffer(), wakes main()
+        self.batch_is_done = threading.Event()  # set by main(), wakes hand_over_buffer()
         self.has_uncommitted = False  # whether anything polled is not committed yet
         self.failure = None  # why the child ended, or None after a clean shutdown
         self.consumer = KafkaConsumer(
@@ -84,18 +84,19 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
-        self.check_at = monotonic() + 20  # see check_membership()
+        self.heartbeat_check_at = monotonic() + 20  # by then, it should have joined the group
 
     def run(self):
         try:
             self.consumer.subscribe([TOPIC], listener=self)
             while not is_shutting_down:
                 self.fill_buffer()
-                self.process_batch()  # also after a signal, for the last batch
+                self.hand_over_buffer()  # also after a signal, for the last batch
+                self.commit()
             self.failure = "The last batch will be delivered again." if self.has_uncommitted else None
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group
+        self.consumer.close(timeout_ms=2000)  # leave the group; may call on_partitions_revoked()
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -117,18 +118,22 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     def check_membership(self):
         """Rejoin if necessary. Warn if the last heartbeat is 20 s old (infinitely old if never joined)."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # True while the broker is down
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # even if the broker goes down
         if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to
-        if monotonic() > self.check_at:
-            self.check_at = monotonic() + 20
+            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget
+        if monotonic() > self.heartbeat_check_at:
+            self.heartbeat_check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
                 print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
-    def process_batch(self):
-        """Process the buffer, then commit the position. If that fails, the next commit covers this batch."""
-        self.process_buffer_in_main()
+    def hand_over_buffer(self):
+        self.batch_is_due.set()  # main() processes everything in the buffer
+        self.batch_is_done.wait()  # meanwhile, nothing is polled
+        self.batch_is_done.clear()
+
+    def commit(self):
+        """Commit everything polled. If that fails, the next commit covers it, or Kafka redelivers it."""
         try:
             if self.has_uncommitted:
                 self.consumer.commit(timeout_ms=2000)
@@ -138,17 +143,12 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
             print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
-    def process_buffer_in_main(self):
-        self.batch_is_due.set()  # main() calls process_messages()
-        self.batch_is_done.wait()  # set by main()
-        self.batch_is_done.clear()
-
     # kafka-python's thread also sends heartbeats, so a batch processed here must take less than 10 s.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
-        if self.failure or not self.has_uncommitted:  # closing after a failure, or nothing to save
+        if self.failure or not self.has_uncommitted:  # close() calls this, too
             return
-        self.process_buffer_in_main()
+        self.hand_over_buffer()
         try:
             await self.consumer.commit_async()  # commit() would block the thread that sends it
             self.has_uncommitted = False

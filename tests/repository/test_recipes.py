@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
-import time
 
 import pytest
 import trustme
@@ -20,10 +18,9 @@ from support.waiting import wait_until
 
 # Where the README tells the reader to change a script, and where these tests put something in.
 IMPORT_OS, IMPORT_SIGNAL, NEXT_FUNCTION = "import os\n", "import signal\n", "\n\ndef commit("
-SETTINGS, SEND = "\nTOPIC = ", "        future = producer.send(TOPIC, email.encode())  # queue the message\n"
+SETTINGS = "\nTOPIC = "
 CLIENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
-LOOP = re.compile(r"^        for message in messages\(consumer\):\n.*?(?=^    except )", re.M | re.S)
 SENDING = (
     "    print(f\"sending email to {signup['email']!r}\")  # your work goes here\n"  # in the recipe "once"
 )
@@ -36,6 +33,12 @@ PAUSES = [0.1, 0.2, 0.4, 0]
 def recipe(name, language="python"):
     [(_, lines, _)] = blocks(f"{language} recipe={name}")
     return "\n".join([*lines, ""])
+
+
+def changes_in_diff(name):
+    """Return the changes of a diff in the README: [(lines removed, lines added)]."""
+    found = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", recipe(name, "diff"), re.M)
+    return [tuple(re.sub("^.", "", part, flags=re.M) for part in change) for change in found]
 
 
 def edit(script, *changes):
@@ -84,7 +87,7 @@ def run_worker(start, cluster, topic):
 def test_every_recipe_is_used_here():
     recipes = re.findall(r"^```\w+ recipe=(\S+)$", README, re.M)
     tests = (ROOT / "tests/repository/test_recipes.py").read_text(encoding="utf-8")
-    assert sorted(recipes) == sorted(set(re.findall(r"""\brecipe\(["']([\w-]+)""", tests)))
+    assert sorted(recipes) == sorted(set(re.findall(r"""(?:recipe|in_diff)\(["']([\w-]+)""", tests)))
 
 
 def write_certificates(folder):
@@ -145,31 +148,10 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
             assert output.NOT_CONNECTED in script.wait_for_failure(40)
 
 
-def test_the_batch_loop_with_one_thread_commits_a_batch_when_it_is_processed(
-    run_worker, copies, cluster, topic
-):
-    work = "\n\ndef send_emails(batch):\n    for message in batch:\n        process_message(message)\n"
-    edit(
-        copies[STREAMING],
-        (LOOP, textwrap.indent(recipe("one-thread"), " " * 8)),
-        (NEXT_FUNCTION, f"{work}{NEXT_FUNCTION}"),
-    )
-    cluster.publish(topic, ["ada@example.com", "bob@example.com"])
-    worker = run_worker(copies[STREAMING])
-    worker.wait_for(output.SENDING, count=2)
-    assert cluster.committed(topic, topic) == {}
-    wait_until(lambda: cluster.committed(topic, topic) == {0: 2}, what="the batch is committed")
-    cluster.publish(topic, ["eve@example.com"])
-    time.sleep(1)  # for a poll()
-    stop_and_check(worker)
-    assert len(worker.begun()) == 3 and cluster.committed(topic, topic) == {0: 3}
-
-
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     start, run_worker, copies, once_worker, cluster, topic
 ):
-    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"))
-    edit(copies[PRODUCER], (SEND, textwrap.indent(recipe("json"), " " * 8)))
+    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), *changes_in_diff("json"))
     assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
@@ -219,10 +201,9 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
 @pytest.fixture
 def retrying_worker(once_worker):
     """streaming_worker.py with the recipes "once" and "dead-letter"; its path."""
-    [(_, lines, _)] = blocks("diff")
     edit(
         once_worker,
-        *[(old[1:], new[1:]) for old, new in zip(lines[::2], lines[1::2], strict=True)],
+        *changes_in_diff("retries"),
         (NEXT_FUNCTION, f"\n\n{recipe('dead-letter')}{NEXT_FUNCTION}"),
     )
     return once_worker
@@ -236,7 +217,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     create, answer, publish, _, *shown, consume, letter = lines
     assert shell(create, cluster, topic) == [answer]
     shell(publish, cluster, topic)
-    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff"]
+    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", b'{"id": "3", "email": "no email"}']
     cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
     worker = run_worker(retrying_worker, PAUSES=PAUSES)
     worker.wait_for("^sending email to 'ada@example.com'")
@@ -254,7 +235,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
         "reason": b"KeyError('email')",
         "origin": f"{topic}, partition 0, offset 2".encode(),
     }
-    assert cluster.committed(topic, topic) == {0: 5}
+    assert cluster.committed(topic, topic) == {0: 6}
 
 
 def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
