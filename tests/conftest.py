@@ -51,18 +51,14 @@ def pytest_unconfigure(config):
         config.shared_broker.remove()
 
 
-def seconds_marked(item):
-    marker = item.get_closest_marker("long")
-    return marker.args[0] if marker else 0
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
     """Start long tests first, and split those that kill or freeze a broker into groups.
 
     On an external broker, skip those, and the tests marked `not_on_external_broker`.
     """
-    items.sort(key=lambda item: ("breakable_broker" not in item.fixturenames, -seconds_marked(item)))
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("long")), default=0))
+    items.sort(key=lambda item: "breakable_broker" not in item.fixturenames)
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
     for number, item in enumerate(breaking):
         item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
@@ -97,7 +93,7 @@ def address(request):
 
 @pytest.fixture
 def cluster(address):
-    """The broker as a client sees it. Topics created through it are deleted when the test ends."""
+    """The broker as a client sees it. Topics created through it are deleted when the test is over."""
     cluster = Cluster(address)
     yield cluster
     cluster.delete_topics()
@@ -105,7 +101,7 @@ def cluster(address):
 
 @pytest.fixture
 def processes():
-    """What the test has started; killed when the test ends."""
+    """What the test has started; ended when the test is over."""
     processes = []
     yield processes
     for process in processes:
@@ -115,7 +111,7 @@ def processes():
 
 @pytest.fixture
 def start(processes):
-    """start(name, address, **settings) starts a Script, which is killed when the test ends."""
+    """start(name, address, **settings) starts a Script, which is ended when the test is over."""
 
     def start(name, address, **settings):
         processes.append(Script(name, address, **settings))
@@ -126,7 +122,7 @@ def start(processes):
 
 @pytest.fixture
 def start_program(processes, tmp_path):
-    """start_program(name, *arguments) starts tests/NAME.py on its own broker; killed when the test ends.
+    """start_program(name, *arguments) starts tests/NAME.py on its own broker; ended when the test is over.
 
     Its temporary files are in tmp_path.
     """
@@ -142,7 +138,7 @@ def start_program(processes, tmp_path):
 
 @pytest.fixture
 def new_workload(cluster, start):
-    """new_workload(**settings) creates a Workload, whose workers are killed when the test ends."""
+    """new_workload(**settings) creates a Workload, whose workers are ended when the test is over."""
     return functools.partial(Workload, cluster, start_script=start)
 
 
@@ -150,12 +146,6 @@ def new_workload(cluster, start):
 def topic(cluster):
     """The name of a new topic with one partition."""
     return cluster.create_topic()
-
-
-@pytest.fixture
-def unused_topic_name(cluster):
-    """The name of a topic that does not exist yet. It is deleted when the test ends."""
-    return cluster.new_name()
 
 
 @pytest.fixture(params=WORKERS)

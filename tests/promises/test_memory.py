@@ -7,7 +7,7 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 from support import output
-from support.processes import BATCH, stop_and_check
+from support.processes import BATCH
 from support.workload import NEVER
 
 
@@ -32,7 +32,7 @@ def test_memory_stays_flat_with_a_million_messages_waiting(new_workload):
     worker = workload.start(BATCH)
     watch_memory(worker, lambda: sum(bool(re.search(output.FINISHED, line)) for line in worker.out) >= 12)
     assert len(worker.begun()) >= 100_000
-    stop_and_check(worker)
+    worker.stop_and_check()
 
 
 def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
@@ -40,6 +40,6 @@ def test_memory_stays_flat_with_300_messages_of_900_kb(new_workload):
     workload.cluster.publish(workload.topic, [b"x" * 900_000 + b"@gmail.com"] * 300)
     worker = workload.start(BATCH)
     watch_memory(worker, lambda: len(worker.err) == 300)
-    workload.wait_until_committed()
-    stop_and_check(worker)
+    workload.wait_until_done()
+    worker.stop_and_check()
     assert not worker.begun()

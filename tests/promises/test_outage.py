@@ -3,14 +3,13 @@
 import itertools
 import shutil
 import time
-from typing import NamedTuple
 
 import pytest
 from support import output
 from support.network import closing_connections
-from support.processes import BATCH, STREAMING, WORKERS, stop_and_check
-from support.waiting import wait_until
-from support.workload import NEVER, Workload, in_parallel
+from support.processes import BATCH, STREAMING, WORKERS
+from support.waiting import in_parallel, wait_until
+from support.workload import NEVER
 
 
 @pytest.mark.long(40)
@@ -36,56 +35,43 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
     batch.drain_and_check(repeated=10, seconds=60)
 
 
-class Case(NamedTuple):
-    """A worker, what it is doing when the broker goes away, and its exit code after a signal."""
-
-    name: str
-    moment: str
-    workload: Workload
-    exit_code: int
-
-    @property
-    def worker(self):
-        return self.workload.workers[0]
-
-
 @pytest.mark.long(50)
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-def test_a_signal_while_the_broker_is_unavailable_ends_a_worker_within_10_s(
+def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
     breakable_broker, new_workload, fault
 ):
-    idle = [Case(name, "idle", new_workload(), 0) for name in WORKERS]
-    busy = [Case(BATCH, "buffering", new_workload(BATCH_SECONDS=NEVER), 1)]
-    for name in WORKERS:
-        busy.append(Case(name, "retrying a commit", new_workload(WORK_SECONDS=1), 1))
-        busy.append(Case(name, "at work", new_workload(WORK_SECONDS=3), 1))
-    for case in idle + busy:
-        case.workload.publish(3)
-    for case in idle:
-        case.workload.start(case.name)
-        case.workload.wait_until_done()
-    for case in busy:
-        case.workload.start(case.name)
-    in_parallel(lambda case: case.worker.wait_for(f"{output.SENDING}|{output.RECEIVED}"), busy)
+    idle = [(name, new_workload()) for name in WORKERS]
+    retrying = [(name, new_workload(WORK_SECONDS=1)) for name in WORKERS]  # to commit, when the signal comes
+    at_work = [(name, new_workload(WORK_SECONDS=3)) for name in WORKERS]
+    buffering = (BATCH, new_workload(BATCH_SECONDS=NEVER))
+    busy = [*retrying, *at_work, buffering]
+    for _, workload in idle + busy:
+        workload.publish(3)
+    for name, workload in idle:
+        workload.start(name)
+        workload.wait_until_done()
+    workers = [workload.start(name) for name, workload in busy]
+    in_parallel(lambda worker: worker.wait_for(f"{output.SENDING}|{output.RECEIVED}"), workers)
     getattr(breakable_broker, fault)()
 
     def stop(case):
-        if case.moment == "retrying a commit":
-            case.worker.wait_for_error(output.COMMIT_FAILED, seconds=20)
-        stop_and_check(case.worker, case.exit_code)
+        [worker] = case[1].workers
+        if case in retrying:
+            worker.wait_for_error(output.COMMIT_FAILED, seconds=20)
+        worker.stop_and_check(exit_code=0 if case in idle else 1)
 
     in_parallel(stop, idle + busy)
     breakable_broker.restore()
-    for case in busy:
-        case.workload.start(case.name, BATCH_SECONDS=0.5)
-        case.workload.wait_until_processed()
-        case.workload.check(repeated=1 if case.name == STREAMING else 3)
-    for case in idle:
-        case.workload.check()
+    for name, workload in busy:
+        workload.start(name, BATCH_SECONDS=0.5)
+        workload.wait_until_processed()
+        workload.check(repeated=1 if name == STREAMING else 3)
+    for _, workload in idle:
+        workload.check()
 
 
 @pytest.mark.long(40)
-def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_35_s(
+def test_a_worker_exits_within_35_s_of_a_signal_in_a_rebalance_on_a_frozen_broker(
     breakable_broker, new_workload
 ):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
@@ -97,19 +83,19 @@ def test_a_signal_during_a_rebalance_on_a_frozen_broker_ends_the_worker_within_3
     breakable_broker.freeze()
     first.wait_for(output.FINISHED)
     time.sleep(0.5)  # by now it waits in the rebalance listener
-    stop_and_check(first, exit_code=1, seconds=35)
+    first.stop_and_check(exit_code=1, seconds=35)
 
 
 @pytest.mark.long(60)
 def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakable_broker, new_workload):
     idle_workloads = [new_workload() for _ in WORKERS]
-    workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
+    busy_workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
     idle = [workload.start(name) for name, workload in zip(WORKERS, idle_workloads, strict=True)]
-    busy = [workload.start(name) for name, workload in zip(WORKERS, workloads, strict=True)]
-    for workload in idle_workloads + workloads:
+    busy = [workload.start(name) for name, workload in zip(WORKERS, busy_workloads, strict=True)]
+    for workload in idle_workloads + busy_workloads:
         workload.wait_for_members(1)
     time.sleep(4)  # for the first heartbeats
-    for workload in workloads:
+    for workload in busy_workloads:
         workload.publish(1)
     for worker in busy:
         worker.wait_for(f"{output.SENDING}|{output.RECEIVED}")
@@ -118,19 +104,22 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
     with closing_connections(breakable_broker.port):
         for worker in busy:
             worker.wait_for_error(output.COMMIT_FAILED)
-        lines = [len(worker.err) for worker in busy]
-        before = [worker.cpu_seconds() for worker in idle + busy]
-        time.sleep(12)
-        after = [worker.cpu_seconds() for worker in idle + busy]
-        assert all(1 <= len(worker.err) - seen <= 7 for worker, seen in zip(busy, lines, strict=True))
-        assert max(now - then for now, then in zip(after, before, strict=True)) < 12 * 0.1
+        seconds = 12
+        lines_before = [len(worker.err) for worker in busy]
+        cpu_before = [worker.cpu_seconds() for worker in idle + busy]
+        time.sleep(seconds)
+        for worker, before in zip(idle + busy, cpu_before, strict=True):
+            assert worker.cpu_seconds() - before < 0.1 * seconds
+        for worker, before in zip(busy, lines_before, strict=True):
+            assert 1 <= len(worker.err) - before <= seconds / 2 + 1
         for worker in idle:
             worker.wait_for_error(seconds=50)
-            assert f"Is {breakable_broker.address} up?" in worker.err[0]
-            stop_and_check(worker, seconds=1.5)
+        for worker in idle:
+            worker.stop_and_check(seconds=1.5)
         for worker in busy:
-            assert all(f"Is {breakable_broker.address} up?" in line for line in worker.err)
-            stop_and_check(worker, exit_code=1)
+            worker.stop_and_check(exit_code=1)
+    for line in [line for worker in idle + busy for line in worker.err if output.REDELIVERED not in line]:
+        assert line.endswith(f"Is {breakable_broker.address} {output.BROKER_IS_BLAMED}")
 
 
 def wait_for_new_log(workload):
@@ -170,5 +159,5 @@ def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_
         wait_for_new_log(workload)
         workload.publish(3)
         workload.wait_until_done(60)
-        stop_and_check(workload.workers[0])
+        workload.workers[0].stop_and_check()
         assert fault == "data lost" or not workload.repeated()  # the group is lost with the data

@@ -40,4 +40,4 @@ def test_the_producer_reports_a_missing_permission(start, cluster, topic):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
     assert "TopicAuthorization" in producer.wait_for_failure()
-    assert producer.out == [output.line_for_existing_topic(topic)]
+    assert producer.out == [output.TOPIC_EXISTS_LINE.format(topic)]

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from support import output
-from support.processes import BATCH, STREAMING, stop_and_check
+from support.processes import BATCH, STREAMING
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, SHORT_SESSION
 
@@ -21,7 +21,7 @@ def test_workers_that_join_and_leave_lose_and_repeat_nothing(names, new_workload
             workload.start(name).wait_for(output.SENDING, seconds=60)
         *leaving, last = workload.workers
         for worker in leaving:
-            stop_and_check(worker)
+            worker.stop_and_check()
             more = len(last.finished()) + 8  # from every partition, when it is the only one left
             wait_until(lambda more=more: len(last.finished()) >= more, 60, "the last worker goes on")
     workload.drain_and_check(seconds=60)
@@ -55,7 +55,7 @@ def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is
     workload.drain_and_check(repeated=4)
 
 
-def test_a_signal_right_after_an_eviction_ends_the_worker_with_exit_code_1(new_workload):
+def test_a_worker_signalled_right_after_an_eviction_exits_with_code_1(new_workload):
     first = evict_during_batch(new_workload, sigterm_at=output.COMMIT_FAILED).workers[0]
     assert first.wait(with_slack(10)) == 1 and output.REDELIVERED in first.err[-1]
 
@@ -75,7 +75,7 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
     first.wait_for_error()
     assert workload.topic in first.err[0] and output.BROKER_IS_BLAMED not in first.err[0]
     workload.wait_for_members(2)  # it has rejoined
-    stop_and_check(second)
+    second.stop_and_check()
     workload.publish(2)
     wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
     workload.drain_and_check(repeated=1 if worker_name == STREAMING else 3)
@@ -91,11 +91,11 @@ def test_a_worker_frozen_past_its_session_drops_its_buffer(new_workload):
     workload.wait_until_done()
     first.thaw()
     workload.wait_for_members(2)
-    stop_and_check(second)
+    second.stop_and_check()
     workload.publish(2)
     wait_until(lambda: first.received() == 5, what="the first worker goes on")
     assert not first.begun()  # two messages don't fill the buffer, so it was empty again
-    stop_and_check(first)
+    first.stop_and_check()
     workload.check()
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from broker import Broker, free_port
 from support import output
-from support.processes import PRODUCER, SCRIPTS, WORKERS, stop_and_check
+from support.processes import PRODUCER, SCRIPTS, WORKERS
 from support.waiting import with_slack
 
 
@@ -38,7 +38,7 @@ def test_messages_published_before_and_after_a_worker_starts_are_processed(worke
     workload = new_workload()
     workload.publish(3)
     worker = workload.start(worker_name)
-    workload.wait_until_committed()
+    workload.wait_until_done()
     workload.publish(3)
     workload.drain_and_check()
     assert worker.begun() == workload.published and workload.committed() == 6
@@ -77,7 +77,7 @@ def test_connecting_is_retried_every_second(script_name, start, silent_server):
     assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
 
 
-def test_ctrl_c_while_connecting_ends_a_script_within_a_second(script_name, start, silent_server):
+def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, start, silent_server):
     script = start(script_name, address_of(silent_server))
     connection, _ = silent_server.accept()
     with connection:
@@ -92,7 +92,7 @@ def check_reported_failure_to_join(broker, start):
         worker.wait_for_error(seconds=with_slack(30))
         worker.wait_for_error(count=2, seconds=with_slack(30))
     for worker in workers:
-        stop_and_check(worker, seconds=1)
+        worker.stop_and_check(seconds=1)
         assert set(worker.err) == {output.CANNOT_JOIN_LINE}
 
 

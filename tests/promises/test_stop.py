@@ -6,7 +6,7 @@ import time
 
 import pytest
 from support import output
-from support.processes import BATCH, STREAMING, signal_until_exit, stop_and_check
+from support.processes import BATCH, STREAMING
 from support.workload import NEVER
 
 MOMENTS = 8
@@ -36,7 +36,7 @@ def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_w
         worker = workload.start((STREAMING, BATCH)[i % 2])
         worker.wait_for(output.STARTING)
         time.sleep(1.2 * i / MOMENTS)
-        stop_and_check(worker, signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
+        worker.stop_and_check(signal_number=(signal.SIGINT, signal.SIGTERM)[i // 2 % 2])
         check_handover(workload)
     drain_with(STREAMING, workload)
 
@@ -56,7 +56,7 @@ def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, 
     worker = workload.start(worker_name)
     workload.wait_for_members(1)
     time.sleep(0.5)  # for some batches, all of them empty
-    stop_and_check(worker, signal_number=stop_signal, seconds=1)
+    worker.stop_and_check(signal_number=stop_signal, seconds=1)
     assert len(worker.out) == 2 and worker.err == []
     assert workload.members() == 0
 
@@ -66,7 +66,7 @@ def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_nam
     workload.publish(1)
     worker = workload.start(worker_name)
     worker.wait_for(output.SENDING)
-    assert signal_until_exit(worker, [signal.SIGINT, signal.SIGTERM]) > 100
+    assert worker.signal_until_exit([signal.SIGINT, signal.SIGTERM]) > 100
     assert worker.wait() == 0
     last = [line for line in worker.out if re.search(f"{output.FINISHED}|{output.GOODBYE_LINE}", line)]
     assert last == worker.out[-2:]
@@ -83,6 +83,6 @@ def test_after_a_signal_the_buffer_is_the_last_batch(new_workload):
     worker.wait_for(output.SENDING)
     workload.publish(1)  # it must leave this one to the next worker
     assert worker.wait() == 0
-    lines = [output.line_for_received(3), *output.lines_for_batch(workload.published[:3])]
+    lines = output.lines_for_batch(workload.published[:3])
     assert (worker.out, worker.err) == ([output.START_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 3

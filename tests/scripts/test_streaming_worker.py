@@ -3,7 +3,7 @@
 import signal
 
 from support import output
-from support.processes import STREAMING, stop_and_check
+from support.processes import STREAMING
 
 
 def test_it_prints_three_lines_for_each_message_up_to_the_one_in_progress_at_a_signal(new_workload):
@@ -11,7 +11,7 @@ def test_it_prints_three_lines_for_each_message_up_to_the_one_in_progress_at_a_s
     workload.publish(6)
     worker = workload.start(STREAMING)
     worker.wait_for(output.SENDING, count=2)
-    stop_and_check(worker, signal_number=signal.SIGINT)
+    worker.stop_and_check(signal_number=signal.SIGINT)
     lines = [line for email in workload.published[:2] for line in output.lines_for_message(email)]
     assert (worker.out, worker.err) == ([output.START_LINE[STREAMING], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 2

@@ -1,27 +1,40 @@
-"""What the scripts print: patterns for re.search(), whole lines (..._LINE), and what is read from them."""
+"""What the scripts print: templates of lines (..._LINE), patterns for re.search(), and what a line says."""
 
 import ast
 import re
 
-PUBLISHED, ALREADY_CREATED = "^Published", "already created"  # the producer
-
-STARTING, RECEIVED, PROCESSING = "^starting", "^received", "^processing"  # a worker
-SENDING, UPDATING, FINISHED = "^sending", "^updating", "^finished"
-READ = "^read"  # bare_loop.py
-WORK = {  # a worker's lines after its first, in their order
-    "streaming_worker": [SENDING, UPDATING, FINISHED],
-    "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
-}
-START_LINE = {
-    "streaming_worker": "starting streaming consumer worker",
-    "batch_worker": "starting batch consumer worker",
+# Standard output
+TOPIC_EXISTS_LINE = "Topic {} is already created"
+PUBLISHED_LINE = "Published message to message broker. User email: {}"
+WORKER_LINES = {
+    "streaming_worker": [
+        "starting streaming consumer worker",
+        "sending email to {email}",
+        "updating user {email} status to Waiting Confirmation",
+        "finished processing message",
+    ],
+    "batch_worker": [
+        "starting batch consumer worker",
+        "received {count} message{s}, inserting into the queue buffer",
+        "processing message in queue buffer",
+        "sending email to user {emails}",
+        "updating status to Waiting Confirmation for users {emails}",
+        "finished processing messages",
+    ],
 }
 GOODBYE_LINE = "End of the program. I was killed gracefully"
 
-NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"  # on standard error
+PUBLISHED, STARTING, READ = "^Published", "^starting", "^read"  # READ: bare_loop.py
+# The first word of each line about an email or a batch; most are the same in both workers.
+WORK = {name: [f"^{line.split()[0]}" for line in lines[1:]] for name, lines in WORKER_LINES.items()}
+RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = WORK["batch_worker"]
+START_LINE = {name: lines[0] for name, lines in WORKER_LINES.items()}
+
+# Standard error
+NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
 COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
-BROKER_IS_BLAMED, PRODUCER_BLAMES_BROKER = "up?", "Is the broker up?"
-INVALID_LINE_START = "skipping invalid email address: "
+BROKER_IS_BLAMED = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
+INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
 CANNOT_JOIN_LINE = (
     "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
 )
@@ -32,46 +45,31 @@ def email_of(number):
 
 
 PRODUCER_EMAILS = [email_of(number) for number in range(10)]
-PRODUCER_LINES = [f"Published message to message broker. User email: {email}" for email in PRODUCER_EMAILS]
-
-
-def line_for_existing_topic(topic):
-    return f"Topic {topic} is already created"
+PRODUCER_LINES = [PUBLISHED_LINE.format(email) for email in PRODUCER_EMAILS]
 
 
 def lines_for_message(email):
-    """Return the lines of the streaming worker about one sign-up."""
-    return [
-        f"sending email to {email}",
-        f"updating user {email} status to Waiting Confirmation",
-        "finished processing message",
-    ]
-
-
-def line_for_received(count):
-    return f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer"
+    """Return the lines of the streaming worker about the message with this email."""
+    return [line.format(email=email) for line in WORKER_LINES["streaming_worker"][1:]]
 
 
 def lines_for_batch(emails):
-    """Return the lines of the batch worker while it processes these sign-ups."""
-    return [
-        "processing message in queue buffer",
-        f"sending email to user {emails}",
-        f"updating status to Waiting Confirmation for users {emails}",
-        "finished processing messages",
-    ]
+    """Return the lines of the batch worker about these emails, received in one poll()."""
+    values = {"emails": emails, "count": len(emails), "s": "s" * (len(emails) > 1)}
+    return [line.format(**values) for line in WORKER_LINES["batch_worker"][1:]]
 
 
 def emails_published(lines):
     """Return the emails that the producer reports as published in these lines."""
-    return [match[1] for line in lines if (match := re.search(r"^Published .* (\S+@\S+)", line))]
+    pattern = PUBLISHED_LINE.format("(.*)")
+    return [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
 
 
 def emails_begun(line):
     """Return the emails in this line if it is the one with which a worker begins to process them, or []."""
-    if match := re.search(r"^sending email to user (\[.*\])", line):
+    if match := re.fullmatch(r"sending email to user (\[.*\])", line):
         return ast.literal_eval(match[1])
-    match = re.search(r"^sending email to (.*)", line)
+    match = re.fullmatch("sending email to (.*)", line)
     return [match[1]] if match else []
 
 
@@ -79,16 +77,10 @@ def emails_finished(lines):
     """Return the emails whose processing has finished, according to these lines of a worker."""
     finished, begun = [], []
     for line in lines:
+        begun = emails_begun(line) or begun
         if re.search(FINISHED, line):
             finished += begun
-            begun = []
-        begun += emails_begun(line)
     return finished
-
-
-def number_received(lines):
-    """Return how many messages a batch worker has polled, according to its lines."""
-    return sum(message_count(line) for line in lines if re.search(RECEIVED, line))
 
 
 def message_count(line):

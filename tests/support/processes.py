@@ -66,9 +66,10 @@ class Process:
     @staticmethod
     def _read(pipe, lines, on_line):
         for line in pipe:
+            line = line.removesuffix("\n")
             if on_line:
-                on_line(line.removesuffix("\n"))
-            lines.append((time.monotonic(), line.removesuffix("\n")))
+                on_line(line)
+            lines.append((time.monotonic(), line))
 
     @property
     def pid(self):
@@ -106,13 +107,23 @@ class Process:
         def matches():
             output_had_ended = self.output_has_ended
             times = [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
-            assert times or not output_had_ended, f"{self.name} ended before printing {count} x {pattern!r}"
+            assert times or not output_had_ended, f"{self.name} exited before printing {count} x {pattern!r}"
             return times
 
         return wait_until(matches, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
 
     def signal(self, number):
         self.popen.send_signal(number)
+
+    def signal_until_exit(self, signals):
+        """Send the signals in turn, one every 4 ms, until it has exited; return how many were sent."""
+        sent = 0
+        while self.popen.poll() is None:
+            self.signal(signals[sent % len(signals)])
+            sent += 1
+            assert sent < 5000, f"{self.name} does not exit"
+            time.sleep(0.004)
+        return sent
 
     def kill(self):
         self.popen.kill()
@@ -125,7 +136,7 @@ class Process:
         psutil.Process(self.popen.pid).resume()
 
     def wait(self, seconds=30):
-        """Wait until it has ended and all its output is read; return its exit code (-9 after SIGKILL)."""
+        """Wait until it has exited and all its output is read; return its exit code (-9 after SIGKILL)."""
         try:
             self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -150,7 +161,7 @@ class Process:
     def end(self):
         """Kill it, and what it has started, even if it has exited and left that behind."""
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):  # it may have ended, or belong to somebody else
+            with contextlib.suppress(psutil.Error):  # it may have exited, or belong to somebody else
                 if self.mark in process.environ():
                     process.kill()
         self.wait()
@@ -177,6 +188,19 @@ class Script(Process):
         """Kill it if it is still running; a script starts no process."""
         self.kill()
 
+    def stop_and_check(self, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
+        """Stop a worker, and check that it exits within that many seconds of finishing its work."""
+        signalled = time.monotonic()
+        self.signal(signal_number)
+        assert self.wait(60) == exit_code
+        work = [at for at, line in self.out_times if line != output.GOODBYE_LINE]
+        took = time.monotonic() - max([signalled, *work])
+        assert took < with_slack(seconds), f"{self.name} exited after {took:.1f} s"
+        if exit_code == 0:
+            assert self.out[-1] == output.GOODBYE_LINE
+        else:
+            assert output.REDELIVERED in self.err[-1]
+
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
         return [email for line in self.out for email in output.emails_begun(line)]
@@ -187,29 +211,8 @@ class Script(Process):
 
     def received(self):
         """Return how many messages the batch worker has polled."""
-        return output.number_received(self.out)
+        return sum(output.message_count(line) for line in self.out if re.search(output.RECEIVED, line))
 
 
-def signal_until_exit(process, signals):
-    """Send the signals in turn, one every 4 ms, until the process has exited; return how many were sent."""
-    sent = 0
-    while process.popen.poll() is None:
-        process.signal(signals[sent % len(signals)])
-        sent += 1
-        assert sent < 5000, f"{process.name} does not exit"
-        time.sleep(0.004)
-    return sent
-
-
-def stop_and_check(worker, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
-    """Signal the worker, and check that it exits within that many seconds of finishing its work."""
-    signalled = time.monotonic()
-    worker.signal(signal_number)
-    assert worker.wait(60) == exit_code
-    work = [at for at, line in worker.out_times if line != output.GOODBYE_LINE]
-    took = time.monotonic() - max([signalled, *work])
-    assert took < with_slack(seconds)
-    if exit_code == 0:
-        assert worker.out[-1] == output.GOODBYE_LINE
-    else:
-        assert output.REDELIVERED in worker.err[-1]
+stop_and_check = Script.stop_and_check  # for test_recipes.py
+signal_until_exit = Process.signal_until_exit  # for test_broker.py

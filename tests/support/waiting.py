@@ -1,7 +1,8 @@
-"""Waiting with a timeout."""
+"""Waiting with a timeout, and for several things at a time."""
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from kafka.errors import KafkaError
 
@@ -23,3 +24,9 @@ def wait_until(condition, seconds=30, what="the condition holds"):
 def with_slack(seconds):
     """Return a time limit, with up to 2 s of slack under load."""
     return seconds + min(2, max(0, os.getloadavg()[0] / os.cpu_count() - 1))
+
+
+def in_parallel(function, items):
+    """Return [function(item), ...], all called at the same time."""
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(function, items))

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from support.output import email_of
-from support.processes import STREAMING, Script, stop_and_check
-from support.waiting import wait_until
+from support.processes import STREAMING, Script
+from support.waiting import in_parallel, wait_until
 
 NEVER = 1000  # as BATCH_SECONDS: a batch is due when the buffer is full, at a rebalance, or at shutdown
 SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
@@ -19,7 +19,7 @@ class Workload:
 
     settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
     published: the emails that the broker has acknowledged, each a different one.
-    workers: all that were started, including those that have ended.
+    workers: all that were started, including those that have exited.
     start_script: starts a worker; called as Script is.
     """
 
@@ -108,13 +108,10 @@ class Workload:
     def wait_until_processed(self, seconds=30):
         wait_until(lambda: not self.lost(), seconds, f"all {len(self.published)} emails are processed")
 
-    def wait_until_committed(self):
-        wait_until(lambda: self.lag() == 0, what="all messages are committed")
-
     def wait_until_done(self, seconds=30):
-        """Wait until all messages are processed and committed."""
+        """Wait until all emails are processed and all messages committed."""
         self.wait_until_processed(seconds)
-        self.wait_until_committed()
+        wait_until(lambda: self.lag() == 0, what="all messages are committed")
 
     def members(self):
         """Return how many workers are in the group."""
@@ -132,11 +129,6 @@ class Workload:
     def drain_and_check(self, repeated=0, seconds=30):
         """Wait until all messages are processed and committed, stop the workers, and check()."""
         self.wait_until_done(seconds)
-        in_parallel(stop_and_check, [worker for worker in self.workers if worker.popen.poll() is None])
+        running = [worker for worker in self.workers if worker.popen.poll() is None]
+        in_parallel(Script.stop_and_check, running)
         self.check(repeated)
-
-
-def in_parallel(function, items):
-    """Return [function(item), ...], all called at the same time."""
-    with ThreadPoolExecutor(len(items)) as pool:
-        return list(pool.map(function, items))
