@@ -27,7 +27,7 @@ from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from support import output
+from support import limits, output
 from support.cluster import Cluster
 from support.processes import BATCH, STREAMING, WORKERS
 from support.signals import ending_cleanly
@@ -40,7 +40,7 @@ MESSAGES_PER_SECOND = 20
 SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
 FROZEN_SECONDS = SESSION_SECONDS + 2  # so that the group evicts the worker
 SECONDS_BETWEEN_FAULTS = (1, 4)
-EXIT_SECONDS = 15  # a stopped worker finishes its work and then has 10 s
+EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 20
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
@@ -113,7 +113,7 @@ class Fleet(Workload):
         """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
         worker.wait()
         outages = [event.at for event in self.events if event.what.startswith("broker")]
-        is_struck = max(outages, default=0) > worker.started - 30  # it tries for 20 s
+        is_struck = max(outages, default=0) > worker.started - limits.CONNECT_SECONDS - 10
         return is_struck and output.NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):

@@ -2,7 +2,7 @@
 
 import time
 
-from support import output
+from support import limits, output
 from support.processes import BATCH, STREAMING
 from support.waiting import wait_until
 from support.workload import NEVER, SHORT_SESSION
@@ -22,7 +22,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
         workload.start(worker_name)
     for line, workload in workloads.items():
         killed, successor = workload.workers
-        successor.wait_for(output.SENDING, seconds=20)
+        successor.wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
         workload.wait_until_processed()
         successor.stop_and_check()
         assert successor.err == []  # waiting for the killed worker's session to end is no trouble
@@ -41,7 +41,7 @@ def test_sigkill_with_19_messages_buffered_loses_and_repeats_nothing(new_workloa
     time.sleep(1)  # some more polls, in which such a timer would fire
     first.kill()
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
-    second.wait_for(output.SENDING, seconds=20)
+    second.wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
     workload.drain_and_check()
     assert len(second.begun()) == 19
 
@@ -58,7 +58,7 @@ def test_a_worker_exits_on_an_exception_and_its_messages_are_redelivered(worker_
     assert workload.committed() == 2
     second = workload.start(worker_name, session_timeout_ms=30_000)
     # the streaming worker leaves its group; the batch worker's session has to end first
-    second.wait_for(output.SENDING, seconds=6 if is_streaming else 20)
+    second.wait_for(output.SENDING, seconds=6 if is_streaming else limits.TAKEOVER_SECONDS)
     repeated = workload.published[2:3] if is_streaming else workload.published[2:]
     workload.wait_until_done()
     second.stop_and_check()

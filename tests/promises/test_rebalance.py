@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from support import output
+from support import limits, output
 from support.processes import BATCH, STREAMING
 from support.waiting import wait_until, with_slack
 from support.workload import NEVER, SHORT_SESSION
@@ -57,7 +57,7 @@ def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is
 
 def test_a_worker_signalled_right_after_an_eviction_exits_with_code_1(new_workload):
     first = evict_during_batch(new_workload, sigterm_at=output.COMMIT_FAILED).workers[0]
-    assert first.wait(with_slack(10)) == 1 and output.REDELIVERED in first.err[-1]
+    assert first.wait(with_slack(limits.EXIT_SECONDS)) == 1 and output.REDELIVERED in first.err[-1]
 
 
 def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_what_was_in_progress(
@@ -69,7 +69,7 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
     first.wait_for(output.SENDING)
     first.freeze()
     second = workload.start(worker_name)
-    second.wait_for(output.SENDING, seconds=20)
+    second.wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
     first.thaw()
     workload.wait_until_processed()
     first.wait_for_error()
@@ -117,4 +117,4 @@ def test_new_partitions_are_discovered_within_ten_seconds(worker_name, new_workl
         admin.create_partitions({workload.topic: 2})
     workload.partitions = 2
     workload.publish(2)
-    worker.wait_for("user2@", seconds=with_slack(12))
+    worker.wait_for("user2@", seconds=with_slack(limits.METADATA_SECONDS + 2))

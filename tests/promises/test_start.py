@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from broker import Broker, free_port
-from support import output
+from support import limits, output
 from support.processes import PRODUCER, SCRIPTS, WORKERS
 from support.waiting import with_slack
 
@@ -62,7 +62,7 @@ def test_an_unavailable_broker_is_reported_within_30_s(start, silent_server):
     cases = [(name, nobody) for name in SCRIPTS]
     cases += zip(SCRIPTS, [address_of(silent_server), "no-such-host.invalid:9092", ""], strict=True)
     for script, address in [(start(name, address), address) for name, address in cases]:
-        check_reported_address(script, address, 30)
+        check_reported_address(script, address, limits.REPORT_SECONDS)
 
 
 def test_connecting_is_retried_every_second(script_name, start, silent_server):
@@ -82,17 +82,17 @@ def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, 
     connection, _ = silent_server.accept()
     with connection:
         script.signal(signal.SIGINT)
-        assert script.wait(with_slack(1)) == -signal.SIGINT
+        assert script.wait(with_slack(limits.IDLE_EXIT_SECONDS)) == -signal.SIGINT
         assert (script.out, script.err) == ([], [])
 
 
 def check_reported_failure_to_join(broker, start):
     workers = [start(name, broker.address) for name in WORKERS]
     for worker in workers:
-        worker.wait_for_error(seconds=with_slack(30))
-        worker.wait_for_error(count=2, seconds=with_slack(30))
+        worker.wait_for_error(seconds=with_slack(limits.REPORT_SECONDS))
+        worker.wait_for_error(count=2, seconds=with_slack(limits.REPORT_SECONDS))
     for worker in workers:
-        worker.stop_and_check(seconds=1)
+        worker.stop_and_check(seconds=limits.IDLE_EXIT_SECONDS)
         assert set(worker.err) == {output.CANNOT_JOIN_LINE}
 
 

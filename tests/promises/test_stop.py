@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from support import output
+from support import limits, output
 from support.processes import BATCH, STREAMING
 from support.workload import NEVER
 
@@ -56,7 +56,7 @@ def test_an_idle_worker_exits_within_a_second_and_leaves_its_group(worker_name, 
     worker = workload.start(worker_name)
     workload.wait_for_members(1)
     time.sleep(0.5)  # for some batches, all of them empty
-    worker.stop_and_check(signal_number=stop_signal, seconds=1)
+    worker.stop_and_check(signal_number=stop_signal, seconds=limits.IDLE_EXIT_SECONDS)
     assert len(worker.out) == 2 and worker.err == []
     assert workload.members() == 0
 

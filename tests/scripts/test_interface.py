@@ -10,8 +10,8 @@ import time
 
 import pytest
 from kafka import KafkaConsumer
-from support import output
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
+from support import limits, output
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, WORKERS
 
 IMPORT = """
 import signal, threading
@@ -36,7 +36,7 @@ WORKER = {**EVERY_SCRIPT, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shuttin
         (STREAMING, WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
         (
             BATCH,
-            {**WORKER, "BATCH_SECONDS": 5, "BUFFER_SIZE": 10_000},
+            {**WORKER, "BATCH_SECONDS": limits.BATCH_SECONDS, "BUFFER_SIZE": 10_000},
             ["main", "sleep", "exit_gracefully", "process_messages", "Consumer"],
         ),
     ],
@@ -56,6 +56,28 @@ def test_importing_a_script_has_no_effect_and_the_names_of_the_article_are_there
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("scripts", "pattern", "limit"),
+    [
+        (SCRIPTS, r"bootstrap_timeout_ms\W+(\w+)", limits.CONNECT_SECONDS * 1000),
+        (WORKERS, r"session_timeout_ms=(\w+)", limits.SESSION_SECONDS * 1000),
+        (WORKERS, r"metadata_max_age_ms=(\w+)", limits.METADATA_SECONDS * 1000),
+        (WORKERS, r"check_at = monotonic\(\) \+ (\w+)", limits.HEARTBEAT_SECONDS),
+        (WORKERS, r'"last-heartbeat-seconds-ago"\] > (\w+)', limits.HEARTBEAT_SECONDS),
+        (WORKERS, r"commit\(timeout_ms=(\w+)\)", limits.COMMIT_SECONDS * 1000),
+        ([STREAMING], r"Commit failed.*\n +sleep\((\w+)\)", limits.RETRY_SECONDS),
+        ([STREAMING], r"close\(timeout_ms=(\w+)\)", limits.CLOSE_SECONDS * 1000),
+        ([PRODUCER], r"get\(timeout=(\w+)\)", limits.STORE_SECONDS),
+    ],
+)
+def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limit):
+    for name in scripts:
+        code = (ROOT / f"{name}.py").read_text(encoding="utf-8")
+        assert {int(number) for number in re.findall(pattern, code)} == {limit}, (
+            f"{name}.py and support/limits.py differ"
+        )
 
 
 def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_name):

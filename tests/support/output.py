@@ -3,6 +3,8 @@
 import ast
 import re
 
+from support.limits import HEARTBEAT_SECONDS
+
 # Standard output
 TOPIC_EXISTS_LINE = "Topic {} is already created"
 PUBLISHED_LINE = "Published message to message broker. User email: {}"
@@ -36,7 +38,8 @@ COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
 BROKER_IS_BLAMED = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
 INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
 CANNOT_JOIN_LINE = (
-    "Group group1: no heartbeat for over 20 s, retrying. See broker log and advertised address."
+    f"Group group1: no heartbeat for over {HEARTBEAT_SECONDS} s, retrying. "
+    "See broker log and advertised address."
 )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from support import output
+from support.limits import EXIT_SECONDS
 from support.signals import suspend
 from support.waiting import wait_until, with_slack
 
@@ -188,7 +189,7 @@ class Script(Process):
         """Kill it if it is still running; a script starts no process."""
         self.kill()
 
-    def stop_and_check(self, exit_code=0, signal_number=signal.SIGTERM, seconds=10):
+    def stop_and_check(self, exit_code=0, signal_number=signal.SIGTERM, seconds=EXIT_SECONDS):
         """Stop a worker, and check that it exits within that many seconds of finishing its work."""
         signalled = time.monotonic()
         self.signal(signal_number)

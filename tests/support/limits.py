@@ -1,0 +1,22 @@
+"""Time limits of the scripts, in seconds, and the promises that follow from them.
+
+Whoever changes one in a script changes it here, too; a test in test_interface.py asks for that.
+"""
+
+# In the scripts
+CONNECT_SECONDS = 20  # bootstrap_timeout_ms: a script that finds no broker gives up
+SESSION_SECONDS = 10  # session_timeout_ms: the group evicts a worker that sends no heartbeat
+METADATA_SECONDS = 10  # metadata_max_age_ms: a worker looks for new partitions this often
+HEARTBEAT_SECONDS = 20  # a worker checks this often whether its last heartbeat is older than this
+COMMIT_SECONDS = 2  # commit(timeout_ms=...)
+RETRY_SECONDS = 2  # the streaming worker's pause after a failed commit
+CLOSE_SECONDS = 3  # close(timeout_ms=...) of the streaming worker; the batch worker's is shorter
+STORE_SECONDS = 30  # get(timeout=...): how long the producer waits for an acknowledgement
+BATCH_SECONDS = 5  # how long the batch worker collects a batch
+
+# Promises
+REPORT_SECONDS = 30  # a failure to connect or to join is reported: CONNECT_SECONDS or HEARTBEAT_SECONDS
+TAKEOVER_SECONDS = 20  # a killed worker's successor is at work: SESSION_SECONDS, then a rebalance
+EXIT_SECONDS = 10  # exit after a signal and the work: a commit, RETRY_SECONDS, the last commit, close()
+REBALANCE_EXIT_SECONDS = 35  # the same in a rebalance, where kafka-python waits 30 s for a commit
+IDLE_EXIT_SECONDS = 1  # exit after a signal without work: poll() returns within 0.5 s, then close()
