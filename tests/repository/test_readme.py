@@ -4,6 +4,7 @@ A console block without a label is for setting up and shows no output. A block o
 named above it; the files in /tmp/naive are the reader's, and saved before the page is played.
 """
 
+import contextlib
 import re
 import textwrap
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 from broker import free_port
 from support.processes import ROOT
-from support.readme import ADDRESS, NAIVE, README, blocks, terminals_of
-from support.terminal import Session, steps_of
+from support.readme import NAIVE, README, blocks, terminals_of
+from support.terminal import BROKER, Session, steps_of, with_ends
 
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 
@@ -73,43 +74,33 @@ def test_code_fits_on_github_without_scrolling():
     assert [line for line in code.splitlines() if len(line) > 108] == []
 
 
-def test_the_player_of_transcripts_understands_a_block():
-    block = ["$ python a.py", "...", "one", "^C^Ctwo", "...", "^Cthree"]
-    assert steps_of(block) == [
-        ("type", "python a.py"),
-        ("skip_until", "one"),
-        ("press_ctrl_c", 2),
-        ("expect", "two"),
-        ("skip_until_silence",),
-        ("press_ctrl_c", 1),
-        ("expect", "three"),
-    ]
-    run = "(python a.py & sleep 9; kill -9 $! )"
-    killed = [("type", run), ("be_killed_after", 9), ("skip_until_end",)]
-    assert steps_of([f"$ {run}", "...", "$ pkill -STOP -f b"]) == [*killed, ("signal_others", "STOP", "b")]
-    assert steps_of([f"$ {run}", "one"]) == [("type", run), ("expect", "one"), ("be_killed_after", 0)]
+def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
+    block = ["$ python a.py", "...", "^C^Cone", "^C"]
+    assert steps_of(block) == ["$ python a.py", "...", "(no line)", "^C", "^C", "one", "^C", "(no line)"]
+    assert steps_of(["^Cone"]) == ["(no line)", "^C", "one"]
+    run = "$ (python a.py & sleep 9; kill -9 $! )"
+    after_9_seconds = [run, "one", "...", run]
+    assert steps_of(after_9_seconds) == after_9_seconds
+    after_its_last_line = ["$ (python a.py & read; kill -9 $! )", "...", "one", "^J"]
+    assert steps_of([run, "...", "one", "$ python b.py"]) == [*after_its_last_line, "$ python b.py"]
+
+
+def test_the_player_of_transcripts_checks_how_each_command_but_the_broker_ends():
+    a, b = ("2", 5, "python a.py", "one"), ("2", 7, "python b.py", "$ python b.py")
+    steps = [("1", 1, BROKER, f"$ {BROKER}"), a, b, ("2", 9, "python b.py", "Killed")]
+    killed = ("2", 9, "python b.py", "(ended with exit code 137)")
+    ended = ("2", 5, "python a.py", "(ended with exit code 0)")
+    assert list(with_ends(steps)) == [*steps[:2], ended, *steps[2:], killed]
 
 
 @pytest.mark.long(150)
 @pytest.mark.timeout(360)
 @pytest.mark.not_on_external_broker
 def test_the_transcripts_match_what_happens(tmp_path):
-    port = free_port()
-    naive = tmp_path / "naive"
-    naive.mkdir()
-    for name, lines, _ in code_blocks():
-        if name.startswith(NAIVE):
-            code = "\n".join(lines).replace(ADDRESS, f"localhost:{port}")
-            (naive / Path(name).name).write_text(code, encoding="utf-8")
-    session = Session(port, naive)
-    try:
-        for above, block, number in blocks("console"):
-            place = f"README.md, the block at line {number}"
-            for name in terminals_of(above):
-                session.play(name, block)
-        place = "the end of README.md"
-        session.expect_end()
-    except AssertionError as error:
-        raise AssertionError(f"{place}: {error}{session}") from None
-    finally:
-        session.end()
+    (tmp_path / "naive").mkdir()
+    with contextlib.closing(Session(free_port(), tmp_path)) as session:
+        for name, lines, _ in code_blocks():
+            if name.startswith(NAIVE):
+                path = tmp_path / "naive" / Path(name).name
+                path.write_text(session.adapted("\n".join(lines)), encoding="utf-8")
+        session.play()

@@ -1,248 +1,169 @@
-"""Plays the main README: types the commands of its transcripts, and compares what comes.
+"""Plays the main README: types the commands of its transcripts into bash, and checks what comes.
 
 How a transcript is read:
 
-    **Terminal 2: worker**         whose block follows; blocks run in the order of the page
-    **Terminal 2 and Terminal 4: workers**    the block is played in both
-    $ python producer.py           a command; what ran here before has ended with exit code 0
-    $ sleep 1; sleep 2             two commands; one that ends with a backslash goes on in the next line
-    ^C^Cfinished                   Ctrl+C twice, once the line before has appeared; then the line "finished"
+    **Terminal 2: worker**         where the next block is played; blocks are played in the order of the page
+    **Terminal 2** and **Terminal 4: workers**    it is played in both
+    $ python producer.py           a command; it ends after its last line, with exit code 0
+    ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     sending email to user…@        "…" stands for any text
-    Killed                         the reader types the `pkill -9 -f …` of the text in another terminal
-    $ pkill -STOP -f kafka.Kafka   signals this session's processes only
-    $ (python worker.py & sleep 9; kill -9 $! )   python worker.py is killed after its last line, or after 9 s
-                                   if that is "..." or missing, however fast the machine is
+    Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 3
+    $ pkill -STOP -f kafka.Kafka   signals only processes of this session
+    $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
+                                   the machine is; after 9 s if that line is "..." or missing
 
-A block that begins with ^C, or shows nothing after it, requires silence there. A line about Kafka's download
-may come at any time. A command that isn't Python must end by itself. In the end, nothing runs in any terminal
-but the broker's.
+For 3 s, no line may come before a ^C that follows "..." or begins a block, and after one that ends its line.
+A line about Kafka's download may come at any time. Only the broker goes on running.
 """
 
-import contextlib
 import os
 import re
-import shlex
 import signal
-import subprocess
 import time
 
+import pexpect
 import psutil
 
-from support.processes import Process
+from support.processes import ROOT
 from support.readme import ADDRESS, NAIVE, PATH, README, blocks, matches, terminals_of
-from support.waiting import wait_until
 
 BROKER = "python tests/broker.py"
-NOTHING = "(no line came)"
-IN_BACKGROUND = re.compile(r"\((.*) & sleep ([\d.]+); kill -9 \$! \)")
-QUIET_SECONDS = 3  # after that a worker, or a reader, assumes that nothing more is coming
-
-
-def in_foreground(command):
-    """Return the command without what kills it after some time."""
-    return IN_BACKGROUND.sub(r"\1", command)
-
-
-def shape(line):
-    return re.sub(r"\d+", "0", line)
-
-
-def shapes_by_command():
-    """{command: shapes of the lines that the page shows as its output}"""
-    shapes, running = {}, {}
-    for above, block, _ in blocks("console"):
-        for name in terminals_of(above):
-            for line in block:
-                if line.startswith("$ "):
-                    running[name] = in_foreground(line[2:])
-                elif line not in ("...", "Killed"):
-                    shapes.setdefault(running[name], set()).add(shape(line.replace("^C", "")))
-    return shapes
+CTRL_C, ENTER, DOTS, SILENCE = "^C", "^J", "...", "(no line)"
+ENDED = "(ended with exit code {})"  # the prompt, a line of its own
+KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
+KILLS_IN_TEXT = re.findall(r"`(pkill -9 -f ([^`]+))`\s+in\s+terminal\s+(\d)", README)
+PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 
 
 def steps_of(block):
-    """Return what the block asks for: [(name of a method of Terminal, its arguments...)]."""
-    lines = []
-    for line in block:
-        is_several = line.startswith("$ ") and not line.startswith("$ (")
-        lines += line.replace("; ", "\n$ ").split("\n") if is_several else [line]
-    steps, background = [], None
-    for earlier, line, following in zip([None, *lines], lines, [*lines[1:], None], strict=False):
-        presses, text = re.fullmatch(r"((?:\^C)*)(.*)", line).groups()
-        is_last = following is None or following.startswith("$ ")  # of the command's lines
-        if presses:
-            steps += [] if earlier else [("expect_silence",)]
-            steps.append(("press_ctrl_c", presses.count("^C")))
-            steps += [] if text else [("expect_silence",)]
-        if match := re.fullmatch(r"\$ pkill -(STOP|CONT) -f (\S+)", text):
-            background = None
-            steps.append(("signal_others", *match.groups()))
-        elif text.startswith("$ "):
-            background = IN_BACKGROUND.fullmatch(text[2:])
-            steps.append(("type", text[2:]))
-        elif text == "Killed":
-            steps.append(("be_killed",))
-        elif text == "..." and not is_last:
-            steps += [("skip_until_silence",)] if following.startswith("^C") else [("skip_until", following)]
-        elif text and text != "..." and (earlier != "..." or presses):
-            steps.append(("expect", text))
-        if is_last and background:
-            seconds = float(background[2]) if text == "..." or text.startswith("$ ") else 0
-            steps.append(("be_killed_after", seconds))
-        if is_last and text == "...":
-            steps.append(("skip_until_end",))
+    """Split a block into commands, keys, and lines that must come; add SILENCE and ENTER where needed."""
+    text = re.sub(r"(\A|^\.\.\.\n)(?=\^C)", rf"\1{SILENCE}\n", "\n".join(block), flags=re.M)
+    text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M).replace("^C", "^C\n")
+    steps = []
+    for part in re.split(r"\n(?=\$ )", text):
+        command, *lines = part.split("\n")
+        if KILLED_LATER.search(command) and lines and lines[-1] != DOTS:
+            command = KILLED_LATER.sub(r"(\1 & read; kill -9 $! )", command)
+            lines.append(ENTER)  # ends `read`, which stands in for `sleep`
+        steps += [command, *lines]
     return steps
+
+
+def steps_of_page():
+    """Yield (terminal, line number of the block, command that runs there, step)."""
+    running = {}
+    for above, block, number in blocks("console"):
+        for terminal in terminals_of(above):
+            for step in steps_of(block):
+                if step.startswith("$ "):
+                    running[terminal] = re.sub(r"^\((.*) & .*", r"\1", step[2:])  # without the kill
+                for kill, pattern, other in KILLS_IN_TEXT:
+                    if step == "Killed" and pattern in running[terminal]:
+                        yield other, number, kill, f"$ {kill}"
+                yield terminal, number, running[terminal], step
+
+
+def with_ends(steps):
+    """Yield the steps of the page, and one more after the last of each command: how it ends."""
+    for index, (terminal, number, command, step) in enumerate(steps):
+        yield steps[index]
+        following = [later for name, *_, later in steps[index + 1 :] if name == terminal] or ["$ "]
+        if following[0].startswith("$ ") and command != BROKER:
+            yield terminal, number, command, ENDED.format(137 if step == "Killed" else 0)
 
 
 class Session:
     """A reader with some terminals, in which everything uses one broker.
 
-    port: where the broker listens in place of 9092. naive: the folder in place of /tmp/naive.
+    port: where the broker listens in place of 9092. folder: for temporary files; naive/ in it is /tmp/naive.
     """
 
-    def __init__(self, port, naive):
-        self.port, self.naive = port, naive
-        self.terminals = {}
-        self.shapes = shapes_by_command()
+    def __init__(self, port, folder):
+        self.port, self.folder = port, folder
+        self.steps = list(with_ends(list(steps_of_page())))
+        self.terminals = {name: Terminal(name, self) for name in sorted({name for name, *_ in self.steps})}
 
-    def play(self, name, block):
-        self.terminals.setdefault(name, Terminal(name, self)).play(block)
+    def adapted(self, text):
+        """Return code or a command of the page with this session's port, folder and processes."""
+        text = text.replace(ADDRESS, f"localhost:{self.port}").replace(NAIVE, f"{self.folder}/naive")
+        text = text.replace(BROKER, f"{BROKER} --port {self.port}")
+        assert not re.search("pkill|pgrep|killall", PKILL.sub("", text)), f"use `pkill -… -f NAME`: {text}"
+        return PKILL.sub(rf"\1 '{self.folder}/.*\2'", text)  # Kafka's command line has the folder, too
 
-    def pkill(self, name, pattern):
-        """Do what pkill -NAME -f does, but only to processes of this session."""
-        count = 0
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # it may have ended
-                is_ours = process.environ().get("BOOTSTRAP_SERVERS") == f"localhost:{self.port}"
-                if is_ours and pattern in " ".join(process.cmdline()):
-                    process.send_signal(signal.Signals[f"SIG{name}"])
-                    count += 1
-        assert count, f"nothing runs that {pattern} matches"
+    def play(self):
+        for name, number, command, step in self.steps:
+            try:
+                self.terminals[name].play(command, step)
+            except AssertionError as error:
+                shown = "".join(map(str, self.terminals.values()))
+                place = f"README.md, block at line {number}, terminal {name}"
+                raise AssertionError(f"{place}: {error}{shown}") from None
 
-    def expect_end(self):
+    def close(self):
+        """Close the terminals, upon which the broker removes its data; kill what is left after 20 s."""
         for terminal in self.terminals.values():
-            if terminal.command != BROKER:
-                terminal.expect_end()
-
-    def end(self):
-        for terminal in self.terminals.values():
-            if terminal.process and terminal.process.popen.poll() is None:
-                os.killpg(terminal.process.pid, signal.SIGTERM)  # the broker then removes its data
-                with contextlib.suppress(AssertionError):
-                    terminal.process.wait(20)
-            if terminal.process:
-                terminal.process.end()
-
-    def __str__(self):
-        return "".join(map(str, self.terminals.values()))
+            terminal.bash.close()
+        mark, all_processes = ("TMPDIR", str(self.folder)), psutil.process_iter(["environ"])
+        started = [process for process in all_processes if mark in (process.info["environ"] or {}).items()]
+        for process in psutil.wait_procs(started, timeout=20)[1]:
+            process.kill()
 
 
 class Terminal:
-    """A reader's terminal: runs one command at a time and shows its output and errors together."""
+    """A terminal in which bash runs one command at a time; the prompt says how the last one ended."""
 
     def __init__(self, name, session):
-        self.name, self.session = name, session
-        self.process, self.command, self.exit_code = None, None, 0
-        self.read = 0  # lines of its output
-        self.shown = []
+        self.name, self.session, self.shown = name, session, []
+        self.has_dots = False  # whether "..." comes before the line that is expected next
+        settings = {"BOOTSTRAP_SERVERS": f"localhost:{session.port}", "TMPDIR": str(session.folder)}
+        settings |= {"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"}
+        settings |= {"PS1": f"{ENDED.format('$?')}\n", "HISTFILE": ""}
+        options = {"cwd": ROOT, "echo": False, "encoding": "utf-8", "codec_errors": "backslashreplace"}
+        self.bash = pexpect.spawn("bash --norc --noprofile --noediting", env=os.environ | settings, **options)
+        self.bash.expect_exact(ENDED.format(0) + "\r\n")  # the first prompt
 
-    def type(self, command):
-        self.expect_end()
-        self.command, self.exit_code = command, 0
-        self.shown.append(f"$ {command}")
-        real = in_foreground(command)
-        assert "kill" not in real, "the README must write `pkill -SIGNAL -f NAME`"
-        real = real.replace(ADDRESS, f"localhost:{self.session.port}")
-        real = real.replace(NAIVE, str(self.session.naive))
-        if command == BROKER:
-            real += f" --port {self.session.port}"
-        self.read = 0
-        self.process = Process(
-            f"terminal {self.name}",
-            ["sh", "-c", real] if "|" in real else shlex.split(real),
-            {"PATH": PATH, "BOOTSTRAP_SERVERS": f"localhost:{self.session.port}"},
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def next_line(self, seconds=40):
-        """Return the next line of output, None if the command has ended, or NOTHING after a timeout."""
-
-        def arrived():
-            has_ended = self.process.output_has_ended
-            return self.process.out[self.read : self.read + 1] or [None] * has_ended
-
-        try:
-            [line] = wait_until(arrived, seconds)
-        except AssertionError:
-            line = NOTHING
+    def play(self, command, step):
+        if step.startswith("$ "):
+            self.shown.append(step)
+            self.bash.sendline(self.session.adapted(step.removeprefix("$ ")))
+        elif step == CTRL_C:
+            os.killpg(os.tcgetpgrp(self.bash.fileno()), signal.SIGINT)  # sendintr() may drop lines
+            time.sleep(0.03)
+        elif step == ENTER:
+            self.bash.sendline()
+        elif step == DOTS:
+            self.has_dots = True
         else:
-            self.read += 1
-        if line and line.startswith("downloading Apache Kafka"):  # the README says that it may come
-            return self.next_line(seconds)
-        line = line and line.replace(f"localhost:{self.session.port}", ADDRESS)
+            self.expect(step, command)
+
+    def expect(self, text, command):
+        """Read a line, which must match; after "...", one or more familiar ones come before it."""
+        line = self.next_line(text)
+        if self.has_dots:
+            assert self.is_familiar(line, command), (
+                f'expected a line that "..." stands for\nand got\n    {line}'
+            )
+            line = self.next_line(text)
+            while self.is_familiar(line, command) and not matches(line, text):
+                line = self.next_line(text)
+        after = ' after "..."' if self.has_dots else ""
+        assert matches(line, text), f"expected{after}\n    {text}\nand got\n    {line}"
+        self.has_dots = False
+
+    def is_familiar(self, line, command):
+        """Return whether the page shows this line, digits aside, for this command."""
+        steps = [re.sub(r"\d+", "0", step) for *_, other, step in self.session.steps if other == command]
+        return not line.startswith("(") and re.sub(r"\d+", "0", line) in steps  # "(": SILENCE or ENDED
+
+    def next_line(self, expected):
+        """Return the next line, or SILENCE if none comes for a while."""
+        has_come = self.bash.expect_exact(["\r\n", pexpect.TIMEOUT], 3 if expected == SILENCE else 40) == 0
+        line = self.bash.before.replace(f"localhost:{self.session.port}", ADDRESS) if has_come else SILENCE
+        if line.startswith("downloading Apache Kafka"):
+            return self.next_line(expected)
         self.shown.append(line)
         return line
 
-    def is_expected(self, line):
-        """Return whether the README shows a line like this one for this command."""
-        return shape(line or "the end") in self.session.shapes[in_foreground(self.command)]
-
-    def signal_others(self, name, pattern):
-        self.expect_end()
-        self.session.pkill(name, pattern)
-
-    def be_killed(self):
-        [pattern] = [p for p in re.findall(r"`pkill -9 -f ([^`]+)`", README) if p in self.command]
-        self.session.pkill("KILL", pattern)
-        self.exit_code = -signal.SIGKILL
-
-    def be_killed_after(self, seconds):
-        """Kill the command that many seconds after its start, or at once if that is over."""
-        time.sleep(max(0, self.process.started + seconds - time.monotonic()))
-        self.process.popen.kill()
-        self.exit_code = -signal.SIGKILL
-
-    def press_ctrl_c(self, times):
-        for _ in range(times):
-            os.killpg(self.process.pid, signal.SIGINT)
-            time.sleep(0.03)
-
-    def expect_end(self):
-        """Check that the command shows no more and ends as it should."""
-        if self.process:
-            assert self.next_line() is None, "more than the README shows"
-            ended_with, self.process = self.process.wait(10), None
-            assert ended_with == self.exit_code, f"exit code {ended_with}"
-
-    def expect_silence(self):
-        assert self.next_line(QUIET_SECONDS) == NOTHING, "the README shows no line here"
-
-    def expect(self, text):
-        assert matches(self.next_line(), text), f"the README says\n    {text}"
-
-    def skip_until(self, text):
-        self._skip(lambda line: matches(line, text))
-
-    def skip_until_silence(self):
-        self._skip(lambda line: line == NOTHING, QUIET_SECONDS)
-
-    def skip_until_end(self):
-        self._skip(lambda line: line is None)
-
-    def _skip(self, is_last, seconds=40):
-        """Read the lines for which "..." stands, at least one, and then one for which is_last(line) holds."""
-        count = 0
-        while not (is_last(line := self.next_line(seconds)) and count):
-            assert self.is_expected(line), "the README does not show this"
-            count += 1
-
-    def play(self, block):
-        for method, *arguments in steps_of(block):
-            getattr(self, method)(*arguments)
-        if self.command and not self.command.startswith("python "):  # a tool, no script: let it end
-            self.expect_end()
-
     def __str__(self):
-        return "\n".join([f"\nterminal {self.name} shows", *(f"    {line}" for line in self.shown[-30:])])
+        return "\n    ".join([f"\nterminal {self.name} shows", *self.shown[-30:]])
