@@ -182,7 +182,7 @@ class Script(Process):
         if "TOPIC" in settings and name in WORKERS:
             settings.setdefault("GROUP_ID", settings["TOPIC"])
         if settings:
-            command = [ROOT / "tests/support/run_script.py", name, json.dumps(settings)]
+            command = [ROOT / "tests/child/run_script.py", name, json.dumps(settings)]
         super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line, folder)
 
     def end(self):

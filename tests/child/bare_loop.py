@@ -1,7 +1,7 @@
-"""The loop with which the benchmark compares the workers. run_script.py, which is beside it, sets what is in
-capitals and replaces KafkaConsumer.
+"""The loop with which the benchmark compares the workers; run_script.py sets its constants.
 
-It reports the number of messages read: after the first poll(), then after every poll() from COUNT on.
+It prints how many messages it has read since it last did: after the first poll(), then after every poll()
+from COUNT on.
 """
 
 import os

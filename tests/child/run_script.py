@@ -1,6 +1,6 @@
 """Runs a script from the current folder with other values for some of its constants.
 
-    python tests/support/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
+    python tests/child/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
 Names in capitals are constants of the script: they are set after its import, so it must not copy them
 before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These settings inject a fault:
@@ -11,8 +11,7 @@ before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These setting
     "sigterm_at": PATTERN       in a worker, SIGTERM arrives right after the first line that matches
     "sigkill_at": [PATTERN, N]  in a worker, SIGKILL arrives right after the N-th such line
 
-All others are for the script's KafkaConsumer. The script itself is not changed. It would import a module
-beside this one instead of a library of that name.
+All others are for the script's KafkaConsumer. The script itself is not changed.
 """
 
 import importlib
