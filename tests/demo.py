@@ -3,35 +3,27 @@
     python tests/demo.py              both workers, about half a minute
     python tests/demo.py --picture    the streaming worker only; writes tests/demo.svg, the README's picture
 
-It starts a broker of its own, or uses the one that BOOTSTRAP_SERVERS names (an empty value counts as unset).
-There it needs the group to itself, and leaves its sign-ups in the topic.
-
-Exit code: 0 if every script exited as it should and no sign-up was lost or processed twice; 130 after Ctrl+C;
-otherwise 1. Set NO_COLOR for output without colors.
+It starts a broker of its own. Exit code: 0 if every script exited as it should and no sign-up was lost or
+processed twice; 130 after Ctrl+C; otherwise 1. Set NO_COLOR for output without colors.
 """
 
 import argparse
-import contextlib
 import re
 import signal
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-from broker import EXTERNAL_BROKER, Broker, BrokerError
-from kafka.errors import KafkaError
+from broker import Broker, BrokerError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from support import output
-from support.cluster import Cluster
 from support.processes import BATCH, PRODUCER, STREAMING, Script
 from support.signals import ending_cleanly
 from support.waiting import wait_until
+from support.workload import lost_and_repeated
 
-TOPIC = "user_signups"
-GROUP_ID = "group1"
 PICTURE = Path(__file__).with_name("demo.svg")
 PICTURED = {PRODUCER: "09", STREAMING: "034"}  # the users whose lines the picture shows
 TERMINALS = {  # script: its label and color
@@ -42,7 +34,7 @@ TERMINALS = {  # script: its label and color
 
 
 class Demo:
-    """One performance, and a tally of it. address: as in BOOTSTRAP_SERVERS."""
+    """One performance, on the broker at address, and what it lost and repeated."""
 
     def __init__(self, address, is_picture):
         self.address = address
@@ -108,15 +100,12 @@ class Demo:
 
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
-        lines = [line for producer in self.producers for line in producer.out]
-        published = Counter(output.emails_published(lines))
-        begun = Counter(email for worker in self.workers for email in worker.begun() if email in published)
-        finished = Counter(email for worker in self.workers for email in worker.finished())
-        lost, twice = (published - finished).total(), (begun - published).total()
+        published = output.emails_published(line for producer in self.producers for line in producer.out)
+        lost, twice = (emails.total() for emails in lost_and_repeated(published, self.workers))
         self.say("Counted from the lines above")
         table = Table(box=None, show_header=False)
-        table.add_row("published", str(published.total()))
-        table.add_row("processed", str((published & finished).total()))
+        table.add_row("published", str(len(published)))
+        table.add_row("processed", str(len(published) - lost))
         table.add_row("lost", str(lost), style="bold green" if lost == 0 else "bold red")
         table.add_row("processed twice", str(twice), style="bold green" if twice == 0 else "bold red")
         self.console.print(table)
@@ -147,44 +136,19 @@ class Demo:
         return self.summarize() and is_complete
 
 
-def reason_not_to_play(address):
-    """Return why the demo cannot be played on an external broker, in one line, or None."""
-    cluster = Cluster(address)
-    if cluster.members(GROUP_ID):
-        return f"The demo needs the group {GROUP_ID} to itself. Stop the worker that is running in it."
-    with cluster.admin() as admin:
-        has_topic = TOPIC in admin.list_topics()
-    if has_topic and (lag := cluster.lag(GROUP_ID, TOPIC)):
-        return f"{GROUP_ID} has not processed {lag} messages in {TOPIC}. Run a worker until it has."
-    return None
-
-
 def main():
-    parser = argparse.ArgumentParser(
-        description="Play the tutorial in one terminal.", epilog="BOOTSTRAP_SERVERS names another broker."
-    )
+    parser = argparse.ArgumentParser(description="Play the tutorial in one terminal.")
     parser.add_argument("--picture", action="store_true", help=f"write tests/{PICTURE.name}")
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            ending_cleanly("Stopped; nothing that the demo started is still running.", BrokerError)
-        )
-        try:
-            if address := EXTERNAL_BROKER:
-                print(f"looking at the broker at {address}", flush=True)
-                if reason := reason_not_to_play(address):
-                    sys.exit(reason)
-            else:
-                print("starting a broker (Apache Kafka)", flush=True)
-                address = stack.enter_context(Broker()).address
-            demo = Demo(address, is_picture)
-            code = 0 if demo.run(*acts) else 1
-        except (KafkaError, ValueError) as error:
-            sys.exit(f"{error}. Is a broker running there? BOOTSTRAP_SERVERS names its address.")
-    if is_picture and code == 0:
+    with ending_cleanly("Stopped; nothing that the demo started is still running.", BrokerError):
+        print("starting a broker (Apache Kafka)", flush=True)
+        with Broker() as broker:
+            demo = Demo(broker.address, is_picture)
+            is_as_promised = demo.run(*acts)
+    if is_picture and is_as_promised:
         demo.console.save_svg(str(PICTURE), title="python tests/demo.py")
-    sys.exit(code)
+    sys.exit(0 if is_as_promised else 1)
 
 
 if __name__ == "__main__":
