@@ -1,8 +1,4 @@
-"""The loop with which the benchmark compares the workers; run_script.py sets its constants.
-
-It prints how many messages it has read since it last did: after the first poll(), then after every poll()
-from COUNT on.
-"""
+"""The loop with which the benchmark compares the workers; run_script.py sets its constants."""
 
 import os
 
@@ -10,12 +6,12 @@ from kafka import KafkaConsumer
 
 TOPIC = "user_signups"
 GROUP_ID = "group1"
-COUNT = 0
 IS_COMMITTING = False  # commit() after each poll(), and wait for it
+MESSAGES_PER_LINE = 1  # print a line whenever that many more messages have been read
 
 
 def main():
-    read = reported = 0
+    read = printed = 0
     with KafkaConsumer(
         TOPIC,
         group_id=GROUP_ID,
@@ -28,6 +24,6 @@ def main():
                 read += len(messages)
                 if IS_COMMITTING:
                     consumer.commit()
-                if not reported or read >= COUNT:
-                    print(f"read {read - reported}", flush=True)
-                    reported = read
+                while read >= printed + MESSAGES_PER_LINE:
+                    printed += MESSAGES_PER_LINE
+                    print(f"read {printed}", flush=True)
