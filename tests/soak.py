@@ -1,6 +1,6 @@
 """Runs workers on four partitions under random faults, and counts what is lost and what is repeated.
 
-    python tests/soak.py 600 --seed 7 --worker both
+    python tests/soak.py 600 --seed 7
 
 Three streaming and three batch workers, each kind with a topic and a group of its own, receive 20 messages a
 second for as many seconds, or longer, until each kind of fault has come equally often: a worker stopped,
@@ -19,17 +19,16 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker, BrokerError
 from kafka.errors import KafkaError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from support import limits, output
 from support.cluster import Cluster
-from support.processes import BATCH, STREAMING, WORKERS
+from support.processes import BATCH, STREAMING
 from support.signals import ending_cleanly
 from support.waiting import wait_until
 from support.workload import SHORT_SESSION, Workload
@@ -42,35 +41,35 @@ FROZEN_SECONDS = SESSION_SECONDS + 2  # so that the group evicts the worker
 SECONDS_BETWEEN_FAULTS = (1, 4)
 EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 20
+KINDS = {"streaming": STREAMING, "batch": BATCH}
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
-Event = namedtuple("Event", "at what worker")  # a fault; worker is None if it struck the broker
-
 
 class Fleet(Workload):
-    """The workers of one kind, and what is published for them."""
+    """The workers of one kind, what is published for them, and what has happened to them.
+
+    frozen: {worker: when to thaw it}. thawed: {worker: when that was}. outage_at: when the last one began.
+    faults, exits: how many of each kind there were. problems: what is wrong, in words.
+    """
 
     def __init__(self, name, cluster, settings):
         super().__init__(cluster, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings)
         self.name = name
-        self.running, self.frozen = [], {}
-        self.exits = Counter()
+        self.running, self.frozen, self.thawed = [], {}, {}
+        self.outage_at = 0
+        self.faults, self.exits = Counter(), Counter()
         self.problems = []
-        self.events = []
-
-    def note(self, what, worker=None):
-        self.events.append(Event(time.monotonic(), what, worker))
 
     def ready(self):
         """Return the workers that are running, are not frozen, and were not thawed in the last 3 s."""
-        since = time.monotonic() - FROZEN_SECONDS - 3
-        disturbed = {event.worker for event in self.events if event.at > since}
-        return [worker for worker in self.running if worker.out and worker not in {*self.frozen, *disturbed}]
+        recently = time.monotonic() - 3
+        rejoining = [worker for worker, at in self.thawed.items() if at > recently]
+        return [worker for worker in self.running if worker.out and worker not in [*self.frozen, *rejoining]]
 
     def strike(self, fault, rng):
+        self.faults[fault] += 1
         worker = rng.choice(self.ready())
-        self.note(fault, worker)
         if fault == "worker frozen":
             worker.freeze()
             self.frozen[worker] = time.monotonic() + FROZEN_SECONDS
@@ -81,7 +80,7 @@ class Fleet(Workload):
             self.stop(worker)
 
     def stop(self, worker, broker_is="up"):
-        """Stop the worker by SIGTERM, and count how it exits; broker_is: "up" or "away"."""
+        """Stop the worker, and count how it exits; broker_is: "up" or "away"."""
         self.running.remove(worker)
         worker.signal(signal.SIGTERM)
         try:
@@ -96,8 +95,9 @@ class Fleet(Workload):
         """Resume workers that were frozen long enough; replace those that exited."""
         for worker, until in list(self.frozen.items()):
             if time.monotonic() > until:
-                del self.frozen[worker]
                 worker.thaw()
+                del self.frozen[worker]
+                self.thawed[worker] = time.monotonic()
         for worker in list(self.running):
             if worker.popen.poll() is not None:
                 self.running.remove(worker)
@@ -112,8 +112,7 @@ class Fleet(Workload):
     def gave_up_connecting(self, worker):
         """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
         worker.wait()
-        outages = [event.at for event in self.events if event.what.startswith("broker")]
-        is_struck = max(outages, default=0) > worker.started - limits.CONNECT_SECONDS - 10
+        is_struck = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
         return is_struck and output.NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):
@@ -134,9 +133,9 @@ class Fleet(Workload):
         for worker in self.workers:
             if any("Traceback" in line for line in worker.err):
                 self.problems.append(f"a traceback\n{worker}")
-        repeated = sum(self.repeated().values())
+        repeated = self.repeated().total()
         batches = [len(output.emails_begun(line)) for worker in self.workers for line in worker.out]
-        explained = len(self.events) * (2 if self.name == STREAMING else max(batches, default=0))
+        explained = self.faults.total() * (2 if self.name == STREAMING else max(batches, default=0))
         if repeated > explained:
             self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
         return {
@@ -144,7 +143,7 @@ class Fleet(Workload):
             "processed": len(self.published) - len(lost),
             "lost": len(lost),
             "repeated": repeated,
-            **Counter(event.what for event in self.events),
+            **self.faults,
             "exited unexpectedly": 0,
             **self.exits,
         }
@@ -157,23 +156,11 @@ class Soak:
     publisher: the Future of publish(), which begins at once.
     """
 
-    def __init__(self, broker, seconds, seed, names, faults, settings):
+    def __init__(self, broker, seed, names, settings):
         self.broker = broker
         self.cluster = Cluster(broker.address)
         self.fleets = [Fleet(name, self.cluster, settings) for name in names]
-        self.seconds = seconds
-        self.fault_kinds = faults
         self.rng = random.Random(seed)
-        self.console = Console(highlight=False)
-        self.progress = Progress(
-            TextColumn("{task.description:32}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task("starting", total=seconds)
-        self.began = self.reported_at = time.monotonic()
         self.is_over = threading.Event()
         # Not in a `with`, which would wait for the producer in vain while there is no broker.
         self.publisher = ThreadPoolExecutor(1).submit(self.publish)
@@ -188,26 +175,17 @@ class Soak:
                 number += 1
             producer.flush(timeout=60)
 
-    def report(self, what):
-        """Show what is going on: a bar in a terminal, elsewhere a line every 30 s."""
-        elapsed = time.monotonic() - self.began
-        self.progress.update(self.task, description=what, completed=min(elapsed, self.seconds))
-        if not self.console.is_terminal and time.monotonic() > self.reported_at + 30:
-            self.reported_at = time.monotonic()
-            print(f"{elapsed:.0f} of {self.seconds:g} s: {what}", flush=True)
-
     def look_after(self):
         """Look after the fleets; return whether each has a worker that a fault can strike."""
         for fleet in self.fleets:
             fleet.look_after()
         return all(fleet.ready() for fleet in self.fleets)
 
-    def wait(self, seconds, what):
+    def wait(self, seconds):
         """Let that many seconds pass, while the fleets and the publisher are looked after."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.look_after()
-            self.report(what)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
             time.sleep(0.1)
@@ -217,31 +195,32 @@ class Soak:
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
         end = time.monotonic() + self.rng.uniform(1, SESSION_SECONDS + 3)
         for fleet in self.fleets:
-            fleet.note(fault)
+            fleet.faults[fault] += 1
+            fleet.outage_at = time.monotonic()
         for fleet in self.fleets:
             if self.rng.random() < 0.5 and (ready := fleet.ready()):
-                self.wait(self.rng.uniform(0, 1), fault)
-                worker = self.rng.choice(ready)
-                fleet.note("worker stopped, broker away", worker)
-                fleet.stop(worker, "away")
-        self.wait(end - time.monotonic(), fault)
+                self.wait(self.rng.uniform(0, 1))
+                fleet.faults["worker stopped, broker away"] += 1
+                fleet.stop(self.rng.choice(ready), "away")
+        self.wait(end - time.monotonic())
         self.broker.restore()
-        self.wait(2, "broker is back")  # clients retry every second, so that all are connected again
+        self.wait(2)  # clients retry every second, so that all are connected again
 
-    def inject_faults(self):
-        end, pending = time.monotonic() + self.seconds, []
-        while time.monotonic() < end or pending:
-            self.wait(self.rng.uniform(*SECONDS_BETWEEN_FAULTS), "no fault")
-            if not pending:  # each fault comes as often as the others
-                pending = self.rng.sample(self.fault_kinds, len(self.fault_kinds))
+    def strike_workers(self, fault):
+        wait_until(self.look_after, 60, "a worker of each kind is running")
+        for fleet in self.fleets:
+            fleet.strike(fault, self.rng)
+
+    def inject(self, faults, seconds):
+        """Inject these faults, each as often as the others, for that many seconds or longer."""
+        began, pending = time.monotonic(), []
+        while time.monotonic() < began + seconds or pending:
+            self.wait(self.rng.uniform(*SECONDS_BETWEEN_FAULTS))
+            pending = pending or self.rng.sample(faults, len(faults))
             fault = pending.pop()
-            self.report(fault)
-            if fault.startswith("broker"):
-                self.strike_broker(fault)
-            else:
-                wait_until(self.look_after, 60, "a worker of each kind is running")
-                for fleet in self.fleets:
-                    fleet.strike(fault, self.rng)
+            print(f"{time.monotonic() - began:.0f} of {seconds:g} s: {fault}", flush=True)
+            strike = self.strike_broker if fault.startswith("broker") else self.strike_workers
+            strike(fault)
 
     def catch_up(self):
         """Wait until everything is processed and committed, as long as there is progress."""
@@ -250,16 +229,16 @@ class Soak:
             before, remaining = remaining, sum(fleet.remaining() for fleet in self.fleets)
             if remaining != before:
                 limit = time.monotonic() + CATCH_UP_SECONDS
-            self.wait(0.5, f"catching up: {remaining}")
+            self.wait(0.5)
 
-    def run(self):
+    def run(self, faults, seconds):
         """Inject the faults, catch up, and end everything but the broker; return {fleet: its verdict}."""
         try:
-            with self.progress:
-                self.inject_faults()
-                self.is_over.set()
-                self.publisher.result()
-                self.catch_up()
+            self.inject(faults, seconds)
+            print("catching up", flush=True)
+            self.is_over.set()
+            self.publisher.result()
+            self.catch_up()
             for fleet in self.fleets:
                 for worker in list(fleet.running):
                     fleet.stop(worker)
@@ -274,17 +253,17 @@ def main():
     parser = argparse.ArgumentParser(description="Count what workers lose and repeat under random faults.")
     parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="seed for the faults")
-    parser.add_argument("--worker", choices=["streaming", "batch", "both"], default="both")
+    parser.add_argument("--worker", choices=KINDS, help="only this one (default: both)")
     parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     args = parser.parse_args()
     print(f"seed {args.seed}, {args.seconds:g} s", flush=True)
-    names = [name for name in WORKERS if args.worker in (name.removesuffix("_worker"), "both")]
-    settings = {"never_commit": True} if args.never_commit else {}
+    names = [KINDS[args.worker]] if args.worker else KINDS.values()
     faults = [args.fault] if args.fault else FAULTS
+    settings = {"never_commit": True} if args.never_commit else {}
     goodbye = "Stopped; nothing that the soak started is still running."
     with ending_cleanly(goodbye, BrokerError), Broker() as broker:
-        verdicts = Soak(broker, args.seconds, args.seed, names, faults, settings).run()
+        verdicts = Soak(broker, args.seed, names, settings).run(faults, args.seconds)
     table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
