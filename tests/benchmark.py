@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import signal
+import sys
 import time
 import uuid
 from collections import namedtuple
@@ -26,6 +27,7 @@ from statistics import median, quantiles
 import psutil
 from broker import KAFKA_VERSION, Broker, BrokerError
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from support.cluster import Cluster
 from support.output import FINISHED, READ, UPDATING, email_of
@@ -86,7 +88,7 @@ class Benchmark:
         return [Measurement(*values) for values in rows]
 
     def new_topic(self, messages, partitions=1):
-        """Create a topic with that many sign-ups waiting; return its name."""
+        """Create a topic with that many messages waiting; return its name."""
         topic = self.cluster.create_topic(partitions=partitions)
         with self.cluster.producer(linger_ms=50, batch_size=65_536) as producer:
             for i in range(messages):
@@ -234,7 +236,7 @@ def main():
     with ending_cleanly(goodbye, (BrokerError, AssertionError)), Broker() as broker:
         benchmark = Benchmark(broker.address, args.scale)
         benchmark.commit_rate(BARE_LOOP)  # not measured: a broker's first commits are slower
-        for measurement in benchmark.measurements():
+        for measurement in track(benchmark.measurements(), "measuring", disable=not sys.stdout.isatty()):
             table.add_row(*row(measurement, *measure_in_turn(measurement, args.rounds)))
     Console(highlight=False, width=150).print(table)
     versions = [f"{name} {version(name)}" for name in ("kafka-python", "crc32c")]

@@ -71,7 +71,7 @@ class Demo:
     def play_streaming(self):
         self.say(
             "Ten sign-ups, and a worker that processes each as it arrives. Ctrl+C comes after the email to "
-            "user3, before the status: watch the worker finish user3, and the next one go on with user4."
+            "user3, before the status: watch the worker finish user3, and the next one continue with user4."
         )
         self.start(PRODUCER).wait()
         worker = self.start(STREAMING)

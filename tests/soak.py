@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from broker import Broker, BrokerError
 from kafka.errors import KafkaError
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from support import limits, output
 from support.cluster import Cluster
@@ -80,7 +81,7 @@ class Fleet(Workload):
             self.stop(worker)
 
     def stop(self, worker, broker_is="up"):
-        """Stop the worker, and count how it exits; broker_is: "up" or "away"."""
+        """Stop the worker, and count how it exits; broker_is: "up" or "down"."""
         self.running.remove(worker)
         worker.signal(signal.SIGTERM)
         try:
@@ -156,11 +157,14 @@ class Soak:
     publisher: the Future of publish(), which begins at once.
     """
 
-    def __init__(self, broker, seed, names, settings):
+    def __init__(self, broker, seconds, seed, names, settings):
         self.broker = broker
         self.cluster = Cluster(broker.address)
         self.fleets = [Fleet(name, self.cluster, settings) for name in names]
         self.rng = random.Random(seed)
+        self.began, self.seconds = time.monotonic(), seconds
+        self.progress = Progress(disable=not sys.stdout.isatty())
+        self.bar = self.progress.add_task("faults", total=seconds)
         self.is_over = threading.Event()
         # Not in a `with`, which would wait for the producer in vain while there is no broker.
         self.publisher = ThreadPoolExecutor(1).submit(self.publish)
@@ -186,6 +190,7 @@ class Soak:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.look_after()
+            self.progress.update(self.bar, completed=time.monotonic() - self.began)
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
             time.sleep(0.1)
@@ -200,8 +205,8 @@ class Soak:
         for fleet in self.fleets:
             if self.rng.random() < 0.5 and (ready := fleet.ready()):
                 self.wait(self.rng.uniform(0, 1))
-                fleet.faults["worker stopped, broker away"] += 1
-                fleet.stop(self.rng.choice(ready), "away")
+                fleet.faults["worker stopped, broker down"] += 1
+                fleet.stop(self.rng.choice(ready), "down")
         self.wait(end - time.monotonic())
         self.broker.restore()
         self.wait(2)  # clients retry every second, so that all are connected again
@@ -211,14 +216,14 @@ class Soak:
         for fleet in self.fleets:
             fleet.strike(fault, self.rng)
 
-    def inject(self, faults, seconds):
-        """Inject these faults, each as often as the others, for that many seconds or longer."""
-        began, pending = time.monotonic(), []
-        while time.monotonic() < began + seconds or pending:
+    def inject(self, faults):
+        """Inject these faults, each as often as the others, for self.seconds or longer."""
+        pending = []
+        while time.monotonic() < self.began + self.seconds or pending:
             self.wait(self.rng.uniform(*SECONDS_BETWEEN_FAULTS))
             pending = pending or self.rng.sample(faults, len(faults))
             fault = pending.pop()
-            print(f"{time.monotonic() - began:.0f} of {seconds:g} s: {fault}", flush=True)
+            print(f"{time.monotonic() - self.began:.0f} of {self.seconds:g} s: {fault}", flush=True)
             strike = self.strike_broker if fault.startswith("broker") else self.strike_workers
             strike(fault)
 
@@ -231,14 +236,15 @@ class Soak:
                 limit = time.monotonic() + CATCH_UP_SECONDS
             self.wait(0.5)
 
-    def run(self, faults, seconds):
+    def run(self, faults):
         """Inject the faults, catch up, and end everything but the broker; return {fleet: its verdict}."""
         try:
-            self.inject(faults, seconds)
-            print("catching up", flush=True)
-            self.is_over.set()
-            self.publisher.result()
-            self.catch_up()
+            with self.progress:
+                self.inject(faults)
+                print("catching up", flush=True)
+                self.is_over.set()
+                self.publisher.result()
+                self.catch_up()
             for fleet in self.fleets:
                 for worker in list(fleet.running):
                     fleet.stop(worker)
@@ -263,7 +269,7 @@ def main():
     settings = {"never_commit": True} if args.never_commit else {}
     goodbye = "Stopped; nothing that the soak started is still running."
     with ending_cleanly(goodbye, BrokerError), Broker() as broker:
-        verdicts = Soak(broker, args.seed, names, settings).run(faults, args.seconds)
+        verdicts = Soak(broker, args.seconds, args.seed, names, settings).run(faults)
     table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))

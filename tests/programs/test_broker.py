@@ -7,7 +7,7 @@ import socket
 import pytest
 from broker import Broker, BrokerError, is_free
 from support import output
-from support.processes import SCRIPTS, signal_until_exit
+from support.processes import SCRIPTS
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.not_on_external_broker
@@ -42,7 +42,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, 
         script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
         script.kill()
     assert [*tmp_path.iterdir()] != []
-    signal_until_exit(program, [getattr(signal, name) for name in STOP_SIGNALS])
+    program.signal_until_exit([getattr(signal, name) for name in STOP_SIGNALS])
     assert program.wait() == 0
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)

@@ -12,7 +12,7 @@ from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
 from support import output
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, stop_and_check
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
 from support.readme import ADDRESS, PATH, README, blocks, matches
 from support.waiting import wait_until
 
@@ -139,10 +139,10 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
         streaming = start(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for(output.FINISHED, count=2)
-        stop_and_check(streaming)
+        streaming.stop_and_check()
         batch = start(BATCH, broker.address, folder=tmp_path)
         batch.wait_for(output.FINISHED)
-        stop_and_check(batch)
+        batch.stop_and_check()
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         options = " ".join(ADMIN_OPTIONS.search(README).groups())
         admin = f"kafka-python admin -b {broker.address} {options} groups list-offsets -g group1"
@@ -163,11 +163,11 @@ def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
     first = run_worker(once_worker)
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
-    stop_and_check(first)
+    first.stop_and_check()
     assert len(first.begun()) == 10
     second = run_worker(once_worker, GROUP_ID=cluster.new_name())
     second.wait_for("^already sent", count=10)
-    stop_and_check(second)
+    second.stop_and_check()
     assert second.begun() == []
 
 
@@ -186,7 +186,7 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(run_worker, o
     shell(publish, cluster, topic)
     worker = run_worker(once_worker)
     worker.wait_for("^already sent")
-    stop_and_check(worker)
+    worker.stop_and_check()
     assert worker.out == [first_line, sent, already_sent, goodbye]
 
 
@@ -227,7 +227,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
     worker = run_worker(retrying_worker, PAUSES=PAUSES)
     worker.wait_for("^sending email to 'ada@example.com'")
-    stop_and_check(worker)
+    worker.stop_and_check()
     attempts, set_aside = worker.err[: len(PAUSES)], worker.err[len(PAUSES)]
     start, failed, dots, aside, goodbye = shown
     assert [start, failed, goodbye.removeprefix("^C")] == [worker.out[0], attempts[0], worker.out[-1]]

@@ -213,7 +213,3 @@ class Script(Process):
     def received(self):
         """Return how many messages the batch worker has polled."""
         return sum(output.message_count(line) for line in self.out if re.search(output.RECEIVED, line))
-
-
-stop_and_check = Script.stop_and_check  # for test_recipes.py
-signal_until_exit = Process.signal_until_exit  # for test_broker.py

@@ -2,13 +2,13 @@
 
 How a transcript is read:
 
-    **Terminal 2: worker**         where the next block is played; blocks are played in the order of the page
-    **Terminal 2** and **Terminal 4: workers**    it is played in both
+    **Terminal 3: worker**         where the next block is played; blocks are played in the order of the page
+    **Terminal 3** and **Terminal 4: workers**    it is played in both
     $ python producer.py           a command; it ends after its last line, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     sending email to user…@        "…" stands for any text
-    Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 3
+    Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 2
     $ pkill -STOP -f kafka.Kafka   signals only processes of this session
     $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
                                    the machine is; after 9 s if that line is "..." or missing
