@@ -40,9 +40,6 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 STARTED = b"Kafka Server started"
 
-# The broker that the demo and the tests use instead of starting one. An empty value counts as unset.
-EXTERNAL_BROKER = os.environ.get("BOOTSTRAP_SERVERS") or None
-
 
 class BrokerError(Exception):
     """The broker cannot be started. The message is one line: what failed, and what to do."""

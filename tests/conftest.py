@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from broker import EXTERNAL_BROKER, KAFKA_VERSION, Broker, BrokerError
+from broker import KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
 from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
 
+# The broker that the tests use instead of starting one. An empty value counts as unset.
+EXTERNAL_BROKER = os.environ.get("BOOTSTRAP_SERVERS") or None
 ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",

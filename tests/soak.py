@@ -111,7 +111,7 @@ class Fleet(Workload):
             self.running.append(self.start(self.name))
 
     def gave_up_connecting(self, worker):
-        """Return whether the worker exited, as promised, since a fault kept the broker away for 20 s."""
+        """Return whether the worker exited, as promised, since a fault kept the broker down for 20 s."""
         worker.wait()
         is_struck = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
         return is_struck and output.NOT_CONNECTED in "".join(worker.err)
@@ -196,7 +196,7 @@ class Soak:
             time.sleep(0.1)
 
     def strike_broker(self, fault):
-        """Take the broker away for some seconds. In half of the cases, stop a worker of a fleet meanwhile."""
+        """Kill or freeze the broker for some seconds; half of the time, stop a worker of a fleet, too."""
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
         end = time.monotonic() + self.rng.uniform(1, SESSION_SECONDS + 3)
         for fleet in self.fleets:

@@ -45,13 +45,16 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
     at_work = [(name, new_workload(WORK_SECONDS=3)) for name in WORKERS]
     buffering = (BATCH, new_workload(BATCH_SECONDS=NEVER))
     busy = [*retrying, *at_work, buffering]
-    for _, workload in idle + busy:
-        workload.publish(3)
-    for name, workload in idle:
+    for name, workload in idle + busy:
         workload.start(name)
+    for _, workload in idle:
+        workload.publish(3)
         workload.wait_until_done()
-    workers = [workload.start(name) for name, workload in busy]
-    in_parallel(lambda worker: worker.wait_for(f"{output.SENDING}|{output.RECEIVED}"), workers)
+    for _, workload in busy:
+        workload.wait_for_members(1)
+    in_parallel(lambda case: case[1].publish(3), busy)  # now, so that all begin at the same time
+    for _, workload in busy:
+        workload.workers[0].wait_for(f"{output.SENDING}|{output.RECEIVED}")
     getattr(breakable_broker, fault)()
 
     def stop(case):

@@ -210,7 +210,8 @@ def retrying_worker(once_worker):
         once_worker,
         (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
         (CALL, CALL.replace("message(", "with_retries(")),
-        (NEXT_FUNCTION, f"\n\n{recipe('retries')}\n\n{recipe('dead-letter')}{NEXT_FUNCTION}"),
+        (NEXT_FUNCTION, f"\n\n{recipe('dead-letter')}\n\n{recipe('retries')}{NEXT_FUNCTION}"),
+        ("raise failure  # step 4 replaces this line", "give_up(message, failure)"),
     )
     return once_worker
 

@@ -212,4 +212,4 @@ class Script(Process):
 
     def received(self):
         """Return how many messages the batch worker has polled."""
-        return sum(output.message_count(line) for line in self.out if re.search(output.RECEIVED, line))
+        return sum(map(output.number_received, self.out))
