@@ -190,9 +190,11 @@ class Broker:
 
     def last_words(self):
         """Return the last error in the log, or else its last line."""
-        lines = self.log.read_text(errors="replace").split("\n")
-        errors = [line for line in lines if " ERROR " in line or " FATAL " in line or "Exception" in line]
-        return (errors or [line for line in lines if line] or ["its log is empty"])[-1].strip()
+        lines = self.log.read_text(errors="replace").splitlines()
+        for mark in " FATAL ", " ERROR ", "Exception", "":
+            if found := [line for line in lines if mark in line and line.strip()]:
+                return found[-1].strip()
+        return "its log is empty"
 
     def stop(self):
         """Shut down cleanly; keep the data."""

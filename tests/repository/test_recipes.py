@@ -194,12 +194,11 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
     run_worker, once_worker, cluster, topic
 ):
     cluster.publish(topic, ["not JSON", '{"id": "1", "email": "ada@example.com"}'])
-    assert (error := "json.decoder.JSONDecodeError") in README
     for _ in range(2):
         worker = run_worker(once_worker)
         assert worker.wait() == 1
         assert worker.out == [output.START_LINE[STREAMING]]
-        assert worker.err[-1] == f"{error}: Expecting value: line 1 column 1 (char 0)"
+        assert worker.err[-1].startswith("json.decoder.JSONDecodeError")
     assert cluster.committed(topic, topic) == {}
 
 
