@@ -16,6 +16,7 @@ The tests, the demo, the soak and the benchmark use the class:
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import random
@@ -39,6 +40,7 @@ DOWNLOAD_SECONDS = 600
 START_SECONDS = 60
 STOP_SECONDS = 20
 STARTED = b"Kafka Server started"
+PORT_GUARDS = []  # sockets, see free_port()
 
 
 class BrokerError(Exception):
@@ -50,11 +52,16 @@ def free_port():
 
     It is below the range for outgoing connections (32768 and up on Linux): a client that retries a stopped
     broker's port could otherwise end up connected to itself, and the broker would find its port in use.
+    The port above it stays bound in this process, which keeps other processes from picking the same port.
     """
     while True:
-        port = random.randrange(20_000, 30_000)
-        if is_free(port):
-            return port
+        port, guard = random.randrange(20_000, 30_000, 2), socket.socket()
+        with contextlib.suppress(OSError):
+            guard.bind(("127.0.0.1", port + 1))
+            if is_free(port):
+                PORT_GUARDS.append(guard)
+                return port
+        guard.close()
 
 
 def is_free(port):

@@ -74,10 +74,9 @@ def test_importing_a_script_has_no_effect_and_the_names_of_the_article_are_there
 )
 def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limit):
     for name in scripts:
-        code = (ROOT / f"{name}.py").read_text(encoding="utf-8")
-        assert {int(number) for number in re.findall(pattern, code)} == {limit}, (
-            f"{name}.py and support/limits.py differ"
-        )
+        found = re.findall(pattern, (ROOT / f"{name}.py").read_text(encoding="utf-8"))
+        assert found, f"{name}.py has no {pattern}: adapt the pattern above"
+        assert {int(number) for number in found} == {limit}, f"{name}.py and support/limits.py differ"
 
 
 def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_name):

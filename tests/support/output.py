@@ -8,29 +8,33 @@ from support.limits import HEARTBEAT_SECONDS
 # Standard output
 TOPIC_EXISTS_LINE = "Topic {} is already created"
 PUBLISHED_LINE = "Published message to message broker. User email: {}"
-WORKER_LINES = {
-    "streaming_worker": [
-        "starting streaming consumer worker",
-        "sending email to {email}",
-        "updating user {email} status to Waiting Confirmation",
-        "finished processing message",
-    ],
-    "batch_worker": [
-        "starting batch consumer worker",
-        "received {count} message{s}, inserting into the queue buffer",
-        "processing message in queue buffer",
-        "sending email to user {emails}",
-        "updating status to Waiting Confirmation for users {emails}",
-        "finished processing messages",
-    ],
+START_LINE = {
+    "streaming_worker": "starting streaming consumer worker",
+    "batch_worker": "starting batch consumer worker",
 }
+MESSAGE_LINES = [
+    "sending email to {}",
+    "updating user {} status to Waiting Confirmation",
+    "finished processing message",
+]
+RECEIVED_LINE = "received {} message{}, inserting into the queue buffer"
+BATCH_LINES = [
+    "processing message in queue buffer",
+    "sending email to user {}",
+    "updating status to Waiting Confirmation for users {}",
+    "finished processing messages",
+]
 GOODBYE_LINE = "End of the program. I was killed gracefully"
 
+# The first word of a line tells it from the others; both workers send, update and finish.
 PUBLISHED, STARTING, READ = "^Published", "^starting", "^read"  # READ: bare_loop.py
-# The first word of each line about an email or a batch; most are the same in both workers.
-WORK = {name: [f"^{line.split()[0]}" for line in lines[1:]] for name, lines in WORKER_LINES.items()}
-RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = WORK["batch_worker"]
-START_LINE = {name: lines[0] for name, lines in WORKER_LINES.items()}
+RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = [
+    f"^{line.split()[0]}" for line in [RECEIVED_LINE, *BATCH_LINES]
+]
+WORK = {  # a worker's lines after its first, in their order
+    "streaming_worker": [SENDING, UPDATING, FINISHED],
+    "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
+}
 
 # Standard error
 NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
@@ -53,27 +57,32 @@ PRODUCER_LINES = [PUBLISHED_LINE.format(email) for email in PRODUCER_EMAILS]
 
 def lines_for_message(email):
     """Return the lines of the streaming worker about the message with this email."""
-    return [line.format(email=email) for line in WORKER_LINES["streaming_worker"][1:]]
+    return [line.format(email) for line in MESSAGE_LINES]
 
 
 def lines_for_batch(emails):
     """Return the lines of the batch worker about these emails, received in one poll()."""
-    values = {"emails": emails, "count": len(emails), "s": "s" * (len(emails) > 1)}
-    return [line.format(**values) for line in WORKER_LINES["batch_worker"][1:]]
+    received = RECEIVED_LINE.format(len(emails), "s" * (len(emails) > 1))
+    return [received, *(line.format(emails) for line in BATCH_LINES)]
+
+
+def value_in(line, template):
+    """Return what the line has in place of the template's first {}, or None if it is another line."""
+    match = re.fullmatch(re.escape(template).replace(r"\{\}", "(.*)"), line)
+    return match and match[1]
 
 
 def emails_published(lines):
     """Return the emails that the producer reports as published in these lines."""
-    pattern = PUBLISHED_LINE.format("(.*)")
-    return [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
+    return [email for line in lines if (email := value_in(line, PUBLISHED_LINE))]
 
 
 def emails_begun(line):
     """Return the emails in this line if it is the one with which a worker begins to process them, or []."""
-    if match := re.fullmatch(r"sending email to user (\[.*\])", line):
-        return ast.literal_eval(match[1])
-    match = re.fullmatch("sending email to (.*)", line)
-    return [match[1]] if match else []
+    if (batch := value_in(line, BATCH_LINES[1])) and batch.startswith("["):
+        return ast.literal_eval(batch)
+    email = value_in(line, MESSAGE_LINES[0])
+    return [email] if email else []
 
 
 def emails_finished(lines):
@@ -88,5 +97,4 @@ def emails_finished(lines):
 
 def number_received(line):
     """Return how many messages the batch worker has polled according to this line: 0 for most lines."""
-    match = re.match(r"received (\d+)", line)
-    return int(match[1]) if match else 0
+    return int(value_in(line, RECEIVED_LINE) or 0)

@@ -13,18 +13,19 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in
 
 
 def blocks(language):
-    """[(the line above it, lines, line number)] of all blocks in that language."""
+    """[(the paragraph above it, lines, line number)] of all blocks in that language."""
     found = []
     for match in re.finditer(rf"^```{language}\n(.*?)^```$", README, re.M | re.S):
-        before = README[: match.start()].rstrip("\n")
+        before = README[: match.start()]
+        above = re.split("\n\n|```\n", before.rstrip("\n"))[-1]
         code = match[1].replace(" \\\n    ", " ")  # a command on two lines
-        found.append((before.rpartition("\n")[2], code.splitlines(), README[: match.start()].count("\n") + 2))
+        found.append((above, code.splitlines(), before.count("\n") + 2))
     return found
 
 
 def terminals_of(above):
-    """Return the numbers of the terminals in the label above a block; [] if the line is no label."""
-    return re.findall(r"Terminal (\d)", above) if "**Terminal" in above else []
+    """Return the numbers of the terminals with which the paragraph above a block begins."""
+    return re.findall(r"\*\*Terminal (\d)", above)
 
 
 def matches(line, text):

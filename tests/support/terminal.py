@@ -2,8 +2,8 @@
 
 How a transcript is read:
 
-    **Terminal 3: worker**         where the next block is played; blocks are played in the order of the page
-    **Terminal 3** and **Terminal 4: workers**    it is played in both
+    **Terminal 3.** Start a worker:    where the next block is played, in the order of the page
+    **Terminal 3** and **Terminal 4.** ...    it is played in both
     $ python producer.py           a command; it ends after its last line, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
