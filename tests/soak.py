@@ -37,10 +37,10 @@ from support.workload import SHORT_SESSION, Workload
 PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
 MESSAGES_PER_SECOND = 20
-SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
-FROZEN_SECONDS = SESSION_SECONDS + 2  # so that the group evicts the worker
+SHORT_SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
+FROZEN_SECONDS = SHORT_SESSION_SECONDS + 2  # so that the group evicts the worker
 SECONDS_BETWEEN_FAULTS = (1, 4)
-EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
+WORK_AND_EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 20
 KINDS = {"streaming": STREAMING, "batch": BATCH}
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
@@ -85,9 +85,9 @@ class Fleet(Workload):
         self.running.remove(worker)
         worker.signal(signal.SIGTERM)
         try:
-            code = worker.wait(EXIT_SECONDS)
+            code = worker.wait(WORK_AND_EXIT_SECONDS)
         except AssertionError:
-            code = f"none after {EXIT_SECONDS} s"
+            code = f"none after {WORK_AND_EXIT_SECONDS} s"
         self.exits[f"stopped, broker {broker_is}: exit {code}"] += 1
         if code != 0 and (broker_is == "up" or code != 1):
             self.problems.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
@@ -198,7 +198,7 @@ class Soak:
     def strike_broker(self, fault):
         """Kill or freeze the broker for some seconds; half of the time, stop a worker of a fleet, too."""
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
-        end = time.monotonic() + self.rng.uniform(1, SESSION_SECONDS + 3)
+        end = time.monotonic() + self.rng.uniform(1, SHORT_SESSION_SECONDS + 3)
         for fleet in self.fleets:
             fleet.faults[fault] += 1
             fleet.outage_at = time.monotonic()
