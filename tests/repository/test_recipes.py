@@ -24,7 +24,7 @@ IMPORT_OS, IMPORT_SIGNAL, IMPORT_KAFKA, NEXT_FUNCTION = (
     "\n\ndef commit(",
 )
 SETTINGS = "\nTOPIC = "
-CALL = "            process_message(message)"
+CALL, RETRIES = "            process_message(message)", "PAUSES = "
 CLIENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
 WORK = "    print(f\"sending email to {signup['email']!r}\")  # your work goes here\n"  # in the recipe "once"
@@ -195,46 +195,62 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(run_worker, o
     assert worker.out == shown
 
 
-def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
-    run_worker, once_worker, cluster, topic
-):
-    cluster.publish(topic, ["not JSON", '{"id": "1", "email": "ada@example.com"}'])
-    for _ in range(2):
-        worker = run_worker(once_worker)
-        assert worker.wait() == 1
-        assert worker.out == [output.START_LINE[STREAMING]]
-        assert worker.err[-1].startswith("json.decoder.JSONDecodeError")
-    assert cluster.committed(topic, topic) == {}
-
-
 @pytest.fixture
 def retrying_worker(once_worker):
-    """streaming_worker.py with the recipes "once", "retries" and "dead-letter"; its path."""
+    """streaming_worker.py with the recipes "once" and "retries"; its path."""
     edit(
         once_worker,
-        (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
         (CALL, CALL.replace("message(", "with_retries(")),
-        (NEXT_FUNCTION, f"\n\n{recipe('dead-letter')}\n\n{recipe('retries')}{NEXT_FUNCTION}"),
-        ("raise failure  # step 4 replaces this line", "give_up(message, failure)"),
+        (NEXT_FUNCTION, f"\n\n{recipe('retries')}{NEXT_FUNCTION}"),
     )
     return once_worker
 
 
-def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    run_worker, retrying_worker, cluster, topic
-):
-    cluster.topics.add(dead_letters := f"{topic}.dlq")
-    (create, created), (publish, _), (_, shown), (consume, letter) = transcript("dead-letter-run")
-    assert shell(create, cluster, topic) == created
-    shell(publish, cluster, topic)
-    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", b'{"id": "3", "email": "no email"}']
-    cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
-    worker = run_worker(retrying_worker, PAUSES=PAUSES)
-    worker.wait_for("^sending email to 'ada@example.com'")
-    worker.stop_and_check()
+@pytest.fixture
+def dead_letter_worker(retrying_worker):
+    """The same with the recipe "dead-letter"."""
+    edit(
+        retrying_worker,
+        (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
+        ("    raise failure  # step 4 replaces this line\n", "    give_up(message, failure)\n"),
+        (RETRIES, f"{recipe('dead-letter')}\n\n{RETRIES}"),
+    )
+    return retrying_worker
+
+
+def check_shown(shown, worker, topic):
+    """Check that the worker has printed what the README shows of it, on the topic user_signups."""
     printed = [line.replace(topic, TOPIC) for line in worker.out + worker.err]
     for text in shown:
         assert text == "..." or any(matches(line, text) for line in printed), text
+
+
+def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
+    run_worker, retrying_worker, cluster, topic
+):
+    (publish, _), (_, shown) = transcript("retries-run")
+    shell(publish, cluster, topic)
+    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+    for _ in range(2):
+        worker = run_worker(retrying_worker, PAUSES=PAUSES)
+        assert worker.wait() == 1 and worker.begun() == []
+        check_shown(shown, worker, topic)
+        assert sum("Attempt failed" in line for line in worker.err) == len(PAUSES)
+    assert cluster.committed(topic, topic) == {}
+
+
+def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
+    run_worker, dead_letter_worker, cluster, topic
+):
+    cluster.topics.add(dead_letters := f"{topic}.dlq")
+    (create, created), (_, shown), (consume, letter) = transcript("dead-letter-run")
+    assert shell(create, cluster, topic) == created
+    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", b'{"id": "3", "email": "no email"}']
+    cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
+    worker = run_worker(dead_letter_worker, PAUSES=PAUSES)
+    worker.wait_for("^sending email to 'ada@example.com'")
+    worker.stop_and_check()
+    check_shown(shown, worker, topic)
     for_each = ["Attempt failed"] * len(PAUSES) + [f"set aside in {dead_letters}"]
     assert [line.split(":")[0] for line in worker.err] == for_each * len(poison)
     assert shell(consume, cluster, topic)[:1] == letter
@@ -248,12 +264,12 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
 
 
 def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
-    run_worker, retrying_worker, cluster, topic
+    run_worker, dead_letter_worker, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
-    edit(retrying_worker, (WORK, f"{WORK}    raise ConnectionError('the mail server is down')\n"))
-    worker = run_worker(retrying_worker, PAUSES=[0.1, 0])
+    edit(dead_letter_worker, (WORK, f"{WORK}    raise ConnectionError('the mail server is down')\n"))
+    worker = run_worker(dead_letter_worker, PAUSES=[0.1, 0])
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
     assert len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
     assert cluster.committed(topic, topic) == {}
@@ -261,11 +277,11 @@ def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
 
 @pytest.mark.not_on_external_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    run_worker, retrying_worker, cluster, topic
+    run_worker, dead_letter_worker, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
-    worker = run_worker(retrying_worker, PAUSES=[0])
+    worker = run_worker(dead_letter_worker, PAUSES=[0])
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 
