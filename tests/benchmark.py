@@ -37,7 +37,6 @@ from support.waiting import wait_until
 
 BARE_LOOP = "bare_loop"
 PROCESSED = f"{UPDATING}|{READ}"  # what a worker, or the bare loop, prints about messages
-BATCH_SIZE = 10_000
 
 # measure(argument) returns a figure; arguments: the subject and, unless the bound is for the subject's own
 # median, the reference; compare: makes the value that has the bound from both medians; bound: "<= 2", say.
@@ -68,6 +67,7 @@ class Benchmark:
         self.cluster = Cluster(address)
         self.scale = scale
         self.few, self.many = int(10_000 * scale), int(1_000_000 * scale)
+        self.batch_size = min(10_000, self.many // 4)
         self.shared_topic = cache(self.new_topic)  # the same topic for the same number of messages
 
     def measurements(self):
@@ -115,11 +115,11 @@ class Benchmark:
             return (lines - 1) / (run.time_of(lines) - run.time_of(1))
 
     def poll_rate(self, name):
-        """Return the messages a second when each poll() returns many; a line is about BATCH_SIZE of them."""
-        full_batches = {"BUFFER_SIZE": BATCH_SIZE, "BATCH_SECONDS": 60}
-        settings = {"MESSAGES_PER_LINE": BATCH_SIZE} if name == BARE_LOOP else full_batches
-        lines = self.many // 2 // BATCH_SIZE
-        return BATCH_SIZE * self.line_rate(name, self.many, lines, **settings)
+        """Return the messages a second when each poll() returns many; a line is about a full batch."""
+        full_batches = {"BUFFER_SIZE": self.batch_size, "BATCH_SECONDS": 60}
+        settings = {"MESSAGES_PER_LINE": self.batch_size} if name == BARE_LOOP else full_batches
+        lines = self.many // 2 // self.batch_size
+        return self.batch_size * self.line_rate(name, self.many, lines, **settings)
 
     def commit_rate(self, name):
         """Return the messages a second when each one is polled and committed by itself."""
@@ -142,8 +142,8 @@ class Benchmark:
 
     def peak_mib(self, count):
         """Return the highest resident memory of a batch worker until it has processed count messages."""
-        batches, sizes = max(1, count // BATCH_SIZE), []
-        with self.running(BATCH, self.shared_topic(count)) as worker:
+        batches, sizes = max(1, count // self.batch_size), []
+        with self.running(BATCH, self.shared_topic(count), BUFFER_SIZE=self.batch_size) as worker:
 
             def is_done():
                 sizes.append(psutil.Process(worker.pid).memory_info().rss)
@@ -227,8 +227,8 @@ def main():
     parser.add_argument("scale", nargs="?", type=float, default=1, help="fraction of the messages")
     parser.add_argument("--rounds", type=int, default=3, help="how many times each is measured (default: 3)")
     args = parser.parse_args()
-    if not 0.04 <= args.scale <= 10 or args.rounds < 1:
-        parser.error("the scale must be from 0.04 (two batches) to 10, and there must be a round")
+    if not 0.01 <= args.scale <= 10 or args.rounds < 1:
+        parser.error("the scale must be from 0.01 to 10, and there must be a round")
     load = psutil.getloadavg()[0]
     table = Table("measured", "median (range)", "compared with", "value", "bound", "met", box=None)
     goodbye = "Stopped; nothing that the benchmark started is still running."

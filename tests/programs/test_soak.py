@@ -33,7 +33,7 @@ def test_the_soak_fails_if_workers_never_commit(start_program):
 
 def test_sigterm_while_the_broker_is_down_ends_the_soak_and_everything_it_started(start_program):
     program = start_program("soak", "60", "--worker", "streaming")
-    wait_until(lambda: len(program.children()) >= 4, what="the broker and three workers run")
+    wait_until(lambda: len(program.children()) >= 4, seconds=90, what="the broker and three workers run")
     children = program.children()
     [kafka] = [child for child in children if "kafka.Kafka" in child.cmdline()]
     kafka.kill()

@@ -37,8 +37,14 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster):
 
 @pytest.mark.long(40)
 def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
-    producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=lambda _: cluster.delete_topics())
-    line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 2))
+    with cluster.admin() as admin:  # connected, so that it is faster than the producer
+
+        def delete(line):
+            if line == output.TOPIC_EXISTS_LINE.format(topic):
+                admin.delete_topics([topic])
+
+        producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
+        line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 2))
     assert cluster.address in line and producer.out == [output.TOPIC_EXISTS_LINE.format(topic)]
 
 
