@@ -46,7 +46,7 @@ def main():
     try:
         for message in messages(consumer):
             process_message(message)  # an exception here ends the worker; the message will be redelivered
-            commit(consumer)
+            commit(consumer)  # consumer.commit(), retried while the broker is down
     except KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
