@@ -44,8 +44,9 @@ def speed_up_java():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={recorded}"
         with Broker() as broker:
             broker.stop()  # Java writes the file when it exits
-        recorded.rename(cache)
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
+        if recorded.exists():  # not if Java had to be killed
+            recorded.rename(cache)
+    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}" if cache.exists() else ""
 
 
 def pytest_unconfigure(config):

@@ -1,4 +1,4 @@
-"""What the scripts print: templates of lines (..._LINE), patterns for re.search(), and what a line says."""
+"""What the scripts print: templates of lines, patterns and parts to look for, and what a line says."""
 
 import ast
 import re
@@ -36,9 +36,10 @@ WORK = {  # a worker's lines after its first, in their order
     "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
 }
 
-# Standard error
+# Standard error: a pattern, parts of lines, lines
+COMMIT_FAILED = "^Commit failed"
 NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
-COMMIT_FAILED, REDELIVERED = "^Commit failed", "will be delivered again"
+REDELIVERED = "will be delivered again"
 BROKER_IS_BLAMED = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
 INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
 CANNOT_JOIN_LINE = (

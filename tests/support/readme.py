@@ -23,6 +23,16 @@ def blocks(language):
     return found
 
 
+def code_blocks():
+    """[(file named above it, lines, line number)] of all blocks of Python but the recipes."""
+    found = []
+    for above, lines, number in blocks("python"):
+        names = re.findall(r"`([\w/]+\.py)`", above)
+        assert names, f"README.md, line {number}: name its file above the block, or mark a recipe"
+        found.append((names[-1], lines, number))
+    return found
+
+
 def terminals_of(above):
     """Return the numbers of the terminals with which the paragraph above a block begins."""
     return re.findall(r"\*\*Terminal (\d)", above)

@@ -95,7 +95,7 @@ class Session:
         for name, number, command, step in self.steps:
             try:
                 self.terminals[name].play(command, step)
-            except AssertionError as error:
+            except (AssertionError, pexpect.EOF) as error:
                 shown = "".join(map(str, self.terminals.values()))
                 place = f"README.md, block at line {number}, terminal {name}"
                 raise AssertionError(f"{place}: {error}{shown}") from None

@@ -1,0 +1,51 @@
+"""The main README's transcripts are played.
+
+A console block without a terminal is for setting up and shows no output. The files in /tmp/naive are the
+reader's, and saved before the page is played.
+"""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from broker import free_port
+from support.readme import NAIVE, blocks, code_blocks, terminals_of
+from support.terminal import BROKER, Session, steps_of, with_ends
+
+
+def test_each_transcript_names_its_terminal():
+    for above, lines, number in blocks("console"):
+        is_set_up = not any(line.startswith("$ ") for line in lines)
+        assert terminals_of(above) or is_set_up, f"README.md, line {number}: which terminal?"
+
+
+def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
+    block = ["$ python a.py", "...", "^C^Cone", "^C"]
+    assert steps_of(block) == ["$ python a.py", "...", "(no line)", "^C", "^C", "one", "^C", "(no line)"]
+    assert steps_of(["^Cone"]) == ["(no line)", "^C", "one"]
+    run = "$ (python a.py & sleep 9; kill -9 $! )"
+    after_9_seconds = [run, "one", "...", run]
+    assert steps_of(after_9_seconds) == after_9_seconds
+    after_its_last_line = ["$ (python a.py & read; kill -9 $! )", "...", "one", "^J"]
+    assert steps_of([run, "...", "one", "$ python b.py"]) == [*after_its_last_line, "$ python b.py"]
+
+
+def test_the_player_of_transcripts_checks_how_each_command_but_the_broker_ends():
+    a, b = ("2", 5, "python a.py", "one"), ("2", 7, "python b.py", "$ python b.py")
+    steps = [("1", 1, BROKER, f"$ {BROKER}"), a, b, ("2", 9, "python b.py", "Killed")]
+    killed = ("2", 9, "python b.py", "(ended with exit code 137)")
+    ended = ("2", 5, "python a.py", "(ended with exit code 0)")
+    assert list(with_ends(steps)) == [*steps[:2], ended, *steps[2:], killed]
+
+
+@pytest.mark.long(150)
+@pytest.mark.timeout(360)
+@pytest.mark.not_on_external_broker
+def test_the_transcripts_match_what_happens(tmp_path):
+    (tmp_path / "naive").mkdir()
+    with contextlib.closing(Session(free_port(), tmp_path)) as session:
+        for name, lines, _ in code_blocks():
+            if name.startswith(NAIVE):
+                path = tmp_path / "naive" / Path(name).name
+                path.write_text(session.adapted("\n".join(lines)), encoding="utf-8")
+        session.play()
