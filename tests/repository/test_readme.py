@@ -22,7 +22,7 @@ def test_each_python_block_appears_verbatim_in_its_script():
 
 def test_the_demo_and_test_commands_are_quoted_verbatim():
     assert f"\n{SET_UP}tests/demo.py\n" in README
-    assert f"`{SET_UP}-m pytest tests`" in README
+    assert f"\n{SET_UP}-m pytest tests\n" in README
     assert f"\n{SET_UP}-m pytest tests\n" in (ROOT / ".ci/run").read_text()
 
 
