@@ -44,6 +44,7 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
                 admin.delete_topics([topic])
 
         producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
+        producer.wait_for(output.TOPIC_EXISTS_LINE.format(topic))
         line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 2))
     assert cluster.address in line and producer.out == [output.TOPIC_EXISTS_LINE.format(topic)]
 
