@@ -67,7 +67,7 @@ def messages(consumer):
             sleep(0.5)
         joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget
+            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to rejoin
         if monotonic() > check_at:  # was there a heartbeat? (infinitely long ago if never joined)
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:

@@ -17,16 +17,23 @@ from support.readme import README
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
-def test_the_compose_file_starts_one_durable_broker_that_only_this_machine_can_reach():
-    [service] = COMPOSE["services"].values()
-    assert re.search(r"/redpanda:v\d+\.\d+\.\d+$", service["image"])
+def test_the_compose_file_starts_one_broker_for_this_machine_without_developer_mode():
+    """The switches need "=": rpk reads `--check false` as the switch --check, which means true."""
+    [(name, service)] = COMPOSE["services"].items()
+    assert (name, service["container_name"]) == ("redpanda", "redpanda-1")
+    assert re.fullmatch(r"docker\.redpanda\.com/redpandadata/redpanda:v\d+\.\d+\.\d+", service["image"])
     assert service["ports"] == ["127.0.0.1:9092:9092"] and "network_mode" not in service
-    assert "healthcheck" in service  # for `docker compose up --wait`
+    assert "rpk cluster health" in service["healthcheck"]["test"][1]  # for `docker compose up --wait`
     words = " ".join(service["command"])
-    assert "--advertise-kafka-addr localhost:9092" in words
-    for setting in ("unsafe-bypass-fsync", "write_caching_default", "auto_create_topics_enabled"):
-        assert f"{setting}=false" in words
-    assert not re.search(" (true|false)", words)  # rpk reads `--switch false` as true; it needs "="
+    for switch in (
+        "--unsafe-bypass-fsync=false",
+        "--set redpanda.auto_create_topics_enabled=false",
+        "--set redpanda.write_caching_default=false",
+        "--check=false",
+        "--kafka-addr 0.0.0.0:9092",
+        "--advertise-kafka-addr localhost:9092",
+    ):
+        assert switch in words
 
 
 def test_the_readme_has_only_docker_commands_that_were_checked():
