@@ -120,7 +120,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Rejoin if necessary. Warn if the last heartbeat is 20 s old (infinitely old if never joined)."""
         joined = self.consumer.group_metadata().state == MemberState.STABLE  # even if the broker goes down
         if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to rejoin
+            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget it
         if monotonic() > self.heartbeat_check_at:
             self.heartbeat_check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:

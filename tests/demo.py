@@ -22,7 +22,7 @@ from support import output
 from support.processes import BATCH, PRODUCER, STREAMING, Script
 from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import lost_and_repeated
+from support.workload import lost, repeated
 
 PICTURE = Path(__file__).with_name("demo.svg")
 PICTURED = {PRODUCER: "09", STREAMING: "034"}  # the users whose lines the picture shows
@@ -101,12 +101,13 @@ class Demo:
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
         published = output.emails_published(line for producer in self.producers for line in producer.out)
-        lost, twice = (emails.total() for emails in lost_and_repeated(published, self.workers))
+        lost_count = lost(published, self.workers).total()
+        twice = repeated(published, self.workers).total()
         self.say("Counted from the lines above")
         table = Table(box=None, show_header=False)
         table.add_row("published", str(len(published)))
-        table.add_row("processed", str(len(published) - lost))
-        table.add_row("lost", str(lost), style="bold green" if lost == 0 else "bold red")
+        table.add_row("processed", str(len(published) - lost_count))
+        table.add_row("lost", str(lost_count), style="bold green" if lost_count == 0 else "bold red")
         table.add_row("processed twice", str(twice), style="bold green" if twice == 0 else "bold red")
         self.console.print(table)
         scripts = self.producers + self.workers
@@ -119,7 +120,7 @@ class Demo:
         ]
         fine = f"All {len(scripts)} processes ended as they should, with exit code 0."
         self.console.print(Text("\n" + ("\n".join(wrong) or fine)))
-        return not (lost or twice or wrong)
+        return not (lost_count or twice or wrong)
 
     def run(self, *acts):
         """Play the acts and leave no script running, whatever happens; return whether it went as promised."""

@@ -86,11 +86,11 @@ class Workload:
 
     def lost(self):
         """Return the published emails whose processing no worker has finished, as a Counter."""
-        return lost_and_repeated(self.published, self.workers)[0]
+        return lost(self.published, self.workers)
 
     def repeated(self):
         """Return {email: how many extra times its processing began}, as a Counter."""
-        return lost_and_repeated(self.published, self.workers)[1]
+        return repeated(self.published, self.workers)
 
     def committed(self):
         """Return how many messages the group has committed."""
@@ -134,12 +134,15 @@ class Workload:
         self.check(repeated)
 
 
-def lost_and_repeated(published, workers):
-    """Return two Counters: how often each email was not processed, and how many extra times it was begun.
+def lost(published, workers):
+    """Return a Counter of the emails that were published, but not processed, or not as many times."""
+    return Counter(published) - Counter(email for worker in workers for email in worker.finished())
 
-    An email may be published several times. One without an acknowledgement may be stored, and begun, once.
+
+def repeated(published, workers):
+    """Return a Counter of the emails whose processing began more often than they were published.
+
+    An email that was published without an acknowledgement may be stored, and begun, once.
     """
-    published = Counter(published)
     begun = Counter(email for worker in workers for email in worker.begun())
-    finished = Counter(email for worker in workers for email in worker.finished())
-    return published - finished, begun - (published | Counter(set(begun)))
+    return begun - (Counter(published) | Counter(set(begun)))
