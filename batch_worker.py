@@ -33,7 +33,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # show every line and character
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines, escape odd text
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
@@ -93,7 +93,8 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.fill_buffer()
                 self.hand_over_buffer()  # also after a signal, for the last batch
                 self.commit()
-            self.failure = "The last batch will be delivered again." if self.has_uncommitted else None
+            if self.has_uncommitted:
+                self.failure = "The last batch will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
         self.consumer.close(timeout_ms=2000)  # leave the group; may call on_partitions_revoked()
@@ -117,10 +118,10 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                     self.emails.put(email)
 
     def check_membership(self):
-        """Rejoin if necessary. Warn if the last heartbeat is 20 s old (infinitely old if never joined)."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # even if the broker goes down
+        """Rejoin the group if necessary. Every 20 s, warn if there was no heartbeat in the last 20 s."""
+        joined = self.consumer.group_metadata().state == MemberState.STABLE  # stays True in an outage
         if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget it
+            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python can forget to rejoin
         if monotonic() > self.heartbeat_check_at:
             self.heartbeat_check_at = monotonic() + 20
             if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
@@ -143,12 +144,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
             print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
 
-    # kafka-python's thread also sends heartbeats, so a batch processed here must take less than 10 s.
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
-        if self.failure or not self.has_uncommitted:  # close() calls this, too
+        if self.failure or not self.has_uncommitted:  # after a failure, the buffer may be incomplete
             return
-        self.hand_over_buffer()
+        self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
         try:
             await self.consumer.commit_async()  # commit() would block the thread that sends it
             self.has_uncommitted = False
@@ -157,7 +157,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: the child is in poll(), main() idle
+        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: the child waits, main() is idle
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

@@ -41,7 +41,7 @@ def main():
         sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # show every line and character
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines, escape odd text
     print("starting streaming consumer worker")
     try:
         for message in messages(consumer):

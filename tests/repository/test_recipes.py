@@ -1,8 +1,9 @@
-"""The code of the README's sections 8 and 9, put into the scripts and run on a real broker."""
+"""The changes to code in the README's sections 4, 8 and 9, made and run on a real broker."""
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -12,26 +13,19 @@ from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
 from support import output
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
-from support.readme import ADDRESS, PATH, README, blocks, matches
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, Process
+from support.readme import ADDRESS, PATH, README, blocks, code_blocks, matches
 from support.waiting import wait_until
 
 # Where the README tells the reader to change a script, and where these tests put something in.
-IMPORT_OS, IMPORT_SIGNAL, IMPORT_KAFKA, NEXT_FUNCTION = (
-    "import os\n",
-    "import signal\n",
-    "import KafkaConsumer\n",
-    "\n\ndef commit(",
-)
+IMPORT_OS = "import os\n"
 SETTINGS = "\nTOPIC = "
-CALL, RETRIES = "            process_message(message)", "PAUSES = "
 CLIENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
-WORK = "    print(f\"sending email to {signup['email']!r}\")  # your work goes here\n"  # in the recipe "once"
+WORK = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
 ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
 TOPIC = "user_signups"
-PAUSES = [0.1, 0.2, 0.4, 0]
 
 
 def recipe(name, language="python"):
@@ -45,10 +39,10 @@ def transcript(name):
     return [(command, lines) for command, *lines in map(str.splitlines, parts)]
 
 
-def changes_in_diff(name):
-    """Return the changes of a diff in the README: [(lines removed, lines added)]."""
-    found = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", recipe(name, "diff"), re.M)
-    return [tuple(re.sub("^.", "", part, flags=re.M) for part in change) for change in found]
+def change_in_diff(name):
+    """Return the change that a diff in the README shows: (what it replaces, replacement)."""
+    lines = recipe(name, "diff").splitlines(keepends=True)
+    return tuple("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
 
 
 def edit(script, *changes):
@@ -74,14 +68,8 @@ def copies(tmp_path):
 @pytest.fixture
 def once_worker(copies):
     """streaming_worker.py with the recipe "once"; its path."""
-    script = copies[STREAMING]
-    edit(
-        script,
-        (IMPORT_OS, f"import json\n{IMPORT_OS}"),
-        (IMPORT_SIGNAL, f"{IMPORT_SIGNAL}import sqlite3\n"),
-        (PROCESS_MESSAGE, recipe("once") + "\n\n"),
-    )
-    return script
+    edit(copies[STREAMING], (PROCESS_MESSAGE, f"{recipe('once')}\n\n"))
+    return copies[STREAMING]
 
 
 @pytest.fixture
@@ -100,6 +88,28 @@ def test_every_recipe_is_used_here():
     assert sorted(recipes) == sorted(
         set(re.findall(r"""(?:recipe|in_diff|transcript)\(["']([\w-]+)""", tests))
     )
+
+
+def test_the_mended_loop_repeats_only_what_was_in_progress_and_stops_while_idle(
+    processes, cluster, topic, tmp_path
+):
+    [naive] = [lines for name, lines, _ in code_blocks() if name.endswith("naive/worker.py")]
+    loop = tmp_path / "worker.py"
+    loop.write_text("\n".join([*naive, ""]).replace(ADDRESS, cluster.address).replace(TOPIC, topic), "utf-8")
+    edit(loop, change_in_diff("careful"), ('"naive"', f'"{topic}"'))
+    cluster.publish(topic, output.PRODUCER_EMAILS)
+    runs = []
+    for count in 3, 8:
+        processes.append(run := Process("the mended loop", [sys.executable, loop], {}))
+        run.wait_for("^sending", count)
+        if count == 3:
+            run.kill()
+        else:
+            wait_until(lambda: cluster.committed(topic, topic) == {0: 10}, what="all is committed")
+            run.signal(signal.SIGINT)
+            assert run.wait(5) == 0
+        runs.append([line.split()[-1] for line in run.out])
+    assert runs == [output.PRODUCER_EMAILS[:3], output.PRODUCER_EMAILS[2:]]
 
 
 def write_certificates(folder):
@@ -163,7 +173,7 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     start, run_worker, copies, once_worker, cluster, topic
 ):
-    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), *changes_in_diff("json"))
+    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), change_in_diff("json"))
     assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
     messages = cluster.stored(topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
@@ -195,61 +205,42 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(run_worker, o
     assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's sign-ups
 
 
-@pytest.fixture
-def retrying_worker(once_worker):
-    """streaming_worker.py with the recipes "once" and "retries"; its path."""
-    edit(
-        once_worker,
-        (CALL, CALL.replace("message(", "with_retries(")),
-        (NEXT_FUNCTION, f"\n\n{recipe('retries')}{NEXT_FUNCTION}"),
-    )
-    return once_worker
-
-
-@pytest.fixture
-def dead_letter_worker(retrying_worker):
-    """The same with the recipe "dead-letter"."""
-    edit(
-        retrying_worker,
-        (IMPORT_KAFKA, "import KafkaConsumer, KafkaProducer\n"),
-        ("    raise failure  # step 4 replaces this line\n", "    give_up(message, failure)\n"),
-        (RETRIES, f"{recipe('dead-letter')}\n\n{RETRIES}"),
-    )
-    return retrying_worker
-
-
 def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
-    run_worker, retrying_worker, cluster, topic
+    run_worker, once_worker, cluster, topic
 ):
-    (publish, _), (_, shown) = transcript("retries-run")
+    (publish, _), (_, shown) = transcript("crash-loop")
     shell(publish, cluster, topic)
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
     for _ in range(2):
-        worker = run_worker(retrying_worker, PAUSES=PAUSES)
+        worker = run_worker(once_worker)
         assert worker.wait() == 1
-        first_line, failed, _, error = shown
-        assert (worker.out, worker.err[0], worker.err[-1]) == ([first_line], failed, error)
-        assert sum("Attempt failed" in line for line in worker.err) == len(PAUSES)
+        assert [*worker.out, "...", worker.err[-1]] == shown
     assert cluster.committed(topic, topic) == {}
 
 
+@pytest.fixture
+def retrying_worker(once_worker):
+    """streaming_worker.py with the recipes "once" and "retries"; its path."""
+    edit(once_worker, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
+    return once_worker
+
+
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    run_worker, dead_letter_worker, cluster, topic
+    run_worker, retrying_worker, cluster, topic
 ):
     cluster.topics.add(dead_letters := f"{topic}.dlq")
     (create, created), (_, shown), (consume, letter) = transcript("dead-letter-run")
     assert shell(create, cluster, topic) == created
-    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", b'{"id": "3", "email": "no email"}']
+    no_email = ['{"id": "3", "email": "no email"}', '{"id": "4", "email": null}', "[]", "5", "null"]
+    poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", *map(str.encode, no_email)]
     cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
-    worker = run_worker(dead_letter_worker, PAUSES=PAUSES)
+    worker = run_worker(retrying_worker)
     worker.wait_for("^sending email to 'ada@example.com'")
     worker.stop_and_check()
-    attempts, set_aside = worker.err[: len(PAUSES)], worker.err[len(PAUSES)]
-    first_line, failed, dots, aside, goodbye = shown
-    assert [first_line, failed, goodbye] == [worker.out[0], attempts[0], worker.out[-1]]
-    assert dots == "..." and matches(set_aside.replace(topic, TOPIC), aside)
-    for_each = ["Attempt failed"] * len(PAUSES) + [f"set aside in {dead_letters}"]
-    assert [line.split(":")[0] for line in worker.err] == for_each * len(poison)
+    first_line, aside, goodbye = shown
+    assert [first_line, goodbye] == [worker.out[0], worker.out[-1]]
+    assert len(worker.err) == len(poison)
+    assert all(matches(line.replace(topic, TOPIC), aside) for line in worker.err)
     assert shell(consume, cluster, topic)[:1] == letter
     letters = cluster.stored(dead_letters)
     assert [letter.value or None for letter in letters] == poison
@@ -257,29 +248,48 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
         "reason": b"KeyError('email')",
         "origin": f"{topic}, partition 0, offset 2".encode(),
     }
-    assert cluster.committed(topic, topic) == {0: 6}
+    assert cluster.committed(topic, topic) == {0: len(poison) + 1}
 
 
-def test_a_mail_server_outage_sends_nothing_to_the_dead_letter_topic(
-    run_worker, dead_letter_worker, cluster, topic
+def mail_server(script):
+    """Make the worker's mail server fail until the file that is returned exists."""
+    file = script.parent / "is_up"
+    failure = f"if not os.path.exists({str(file)!r}):\n        raise ConnectionError('no mail server')"
+    edit(script, (WORK, f"    {failure}\n{WORK}"))
+    return file
+
+
+def test_an_outage_that_passes_is_retried_until_it_has_passed(run_worker, retrying_worker, cluster, topic):
+    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+    is_up = mail_server(retrying_worker)
+    worker = run_worker(retrying_worker, PAUSES=[0.1] * 200)
+    worker.wait_for_error("^Attempt failed", count=3)
+    is_up.touch()
+    worker.wait_for("^sending")
+    worker.stop_and_check()
+    assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
+    assert cluster.committed(topic, topic) == {0: 1}
+
+
+def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(
+    run_worker, retrying_worker, cluster, topic
 ):
     dead_letters = cluster.create_topic(f"{topic}.dlq")
     cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
-    edit(dead_letter_worker, (WORK, f"{WORK}    raise ConnectionError('the mail server is down')\n"))
-    worker = run_worker(dead_letter_worker, PAUSES=[0.1, 0])
-    assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: the mail server is down"
-    attempts = [line for line in worker.err if line.startswith("Attempt failed")]
-    assert len(attempts) == len(worker.begun()) == 2 and cluster.stored(dead_letters) == []
-    assert cluster.committed(topic, topic) == {}
+    mail_server(retrying_worker)
+    worker = run_worker(retrying_worker, PAUSES=[0.1, 0.2])
+    assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: no mail server"
+    assert sum("Attempt failed" in line for line in worker.err) == 2
+    assert cluster.stored(dead_letters) == [] and cluster.committed(topic, topic) == {}
 
 
 @pytest.mark.not_on_external_broker
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    run_worker, dead_letter_worker, cluster, topic
+    run_worker, retrying_worker, cluster, topic
 ):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
     cluster.publish(topic, ["not JSON"])
-    worker = run_worker(dead_letter_worker, PAUSES=[0])
+    worker = run_worker(retrying_worker)
     assert worker.wait(60) == 1
     assert cluster.committed(topic, topic) == {}
 

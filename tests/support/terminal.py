@@ -8,6 +8,7 @@ How a transcript is read:
     ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     sending email to user…@        "…" stands for any text
+    ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
     Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 2
     $ pkill -STOP -f kafka.Kafka   signals only processes of this session
     $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
@@ -29,7 +30,8 @@ from support.processes import ROOT
 from support.readme import ADDRESS, NAIVE, PATH, README, blocks, matches, terminals_of
 
 BROKER = "python tests/broker.py"
-CTRL_C, ENTER, DOTS, SILENCE = "^C", "^J", "...", "(no line)"
+CTRL_C, CTRL_Z, ENTER, DOTS, SILENCE = "^C", "^Z", "^J", "...", "(no line)"
+STOPPED = "[1]+  Stopped"
 ENDED = "(ended with exit code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
 KILLS_IN_TEXT = re.findall(r"`(pkill -9 -f ([^`]+))`\s+in\s+terminal\s+(\d)", README)
@@ -39,7 +41,8 @@ PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 def steps_of(block):
     """Split a block into commands, keys, and lines that must come; add SILENCE and ENTER where needed."""
     text = re.sub(r"(\A|^\.\.\.\n)(?=\^C)", rf"\1{SILENCE}\n", "\n".join(block), flags=re.M)
-    text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M).replace("^C", "^C\n")
+    text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M)
+    text = text.replace("^C", "^C\n").replace("^Z", "^Z\n")
     steps = []
     for part in re.split(r"\n(?=\$ )", text):
         command, *lines = part.split("\n")
@@ -56,7 +59,7 @@ def steps_of_page():
     for above, block, number in blocks("console"):
         for terminal in terminals_of(above):
             for step in steps_of(block):
-                if step.startswith("$ "):
+                if step.startswith("$ ") and not step.endswith("fg"):
                     running[terminal] = re.sub(r"^\((.*) & .*", r"\1", step[2:])  # without the kill
                 for kill, pattern, other in KILLS_IN_TEXT:
                     if step == "Killed" and pattern in running[terminal]:
@@ -70,7 +73,8 @@ def with_ends(steps):
         yield steps[index]
         following = [later for name, *_, later in steps[index + 1 :] if name == terminal] or ["$ "]
         if following[0].startswith("$ ") and command != BROKER:
-            yield terminal, number, command, ENDED.format(137 if step == "Killed" else 0)
+            code = 137 if step == "Killed" else 148 if step.startswith(STOPPED) else 0
+            yield terminal, number, command, ENDED.format(code)
 
 
 class Session:
@@ -127,8 +131,9 @@ class Terminal:
         if step.startswith("$ "):
             self.shown.append(step)
             self.bash.sendline(self.session.adapted(step.removeprefix("$ ")))
-        elif step == CTRL_C:
-            os.killpg(os.tcgetpgrp(self.bash.fileno()), signal.SIGINT)  # sendintr() may drop lines
+        elif step in (CTRL_C, CTRL_Z):
+            key = signal.SIGINT if step == CTRL_C else signal.SIGTSTP
+            os.killpg(os.tcgetpgrp(self.bash.fileno()), key)  # sendintr() may drop lines
             time.sleep(0.03)
         elif step == ENTER:
             self.bash.sendline()
