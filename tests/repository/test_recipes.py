@@ -96,7 +96,7 @@ def test_the_mended_loop_repeats_only_what_was_in_progress_and_stops_while_idle(
     [naive] = [lines for name, lines, _ in code_blocks() if name.endswith("naive/worker.py")]
     loop = tmp_path / "worker.py"
     loop.write_text("\n".join([*naive, ""]).replace(ADDRESS, cluster.address).replace(TOPIC, topic), "utf-8")
-    edit(loop, change_in_diff("careful"), ('"naive"', f'"{topic}"'))
+    edit(loop, change_in_diff("careful"), ('"careful"', f'"{topic}"'))
     cluster.publish(topic, output.PRODUCER_EMAILS)
     runs = []
     for count in 3, 8:
