@@ -5,11 +5,10 @@ reader's, and saved before the page is played.
 """
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from broker import free_port
-from support.readme import NAIVE, blocks, code_blocks, terminals_of
+from support.readme import blocks, files_to_save, terminals_of
 from support.terminal import BROKER, Session, steps_of, with_ends
 
 
@@ -44,8 +43,6 @@ def test_the_player_of_transcripts_checks_how_each_command_but_the_broker_ends()
 def test_the_transcripts_match_what_happens(tmp_path):
     (tmp_path / "naive").mkdir()
     with contextlib.closing(Session(free_port(), tmp_path)) as session:
-        for name, lines, _ in code_blocks():
-            if name.startswith(NAIVE):
-                path = tmp_path / "naive" / Path(name).name
-                path.write_text(session.adapted("\n".join(lines)), encoding="utf-8")
+        for name, code in files_to_save().items():
+            (tmp_path / "naive" / name).write_text(session.adapted(code), encoding="utf-8")
         session.play()

@@ -33,6 +33,26 @@ def code_blocks():
     return found
 
 
+def recipe(name, language="python"):
+    """Return the block with `recipe=name` and that language."""
+    [(_, lines, _)] = blocks(f"{language} recipe={name}")
+    return "\n".join([*lines, ""])
+
+
+def change_in_diff(name):
+    """Return the change that a diff in the README shows: (what it replaces, replacement)."""
+    lines = recipe(name, "diff").splitlines(keepends=True)
+    return tuple("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+
+
+def files_to_save():
+    """{name: code} of the files that the reader saves in /tmp/naive."""
+    files = {Path(name).name: "\n".join(lines) for name, lines, _ in code_blocks() if NAIVE in name}
+    old, new = change_in_diff("careful")
+    assert files["worker.py"].count(old) == 1, "README.md, section 4: the diff is not one of worker.py"
+    return {**files, "careful.py": files["worker.py"].replace(old, new)}
+
+
 def terminals_of(above):
     """Return the numbers of the terminals with which the paragraph above a block begins."""
     return re.findall(r"\*\*Terminal (\d)", above)
