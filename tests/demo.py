@@ -100,7 +100,8 @@ class Demo:
 
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
-        published = output.emails_published(line for producer in self.producers for line in producer.out)
+        lines = [line for producer in self.producers for line in producer.out]
+        published = [email for line in lines if (email := output.value_in(line, output.PUBLISHED_LINE))]
         lost_count = lost(published, self.workers).total()
         twice = repeated(published, self.workers).total()
         self.say("Counted from the lines above")

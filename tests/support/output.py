@@ -73,29 +73,9 @@ def value_in(line, template):
     return match and match[1]
 
 
-def emails_published(lines):
-    """Return the emails that the producer reports as published in these lines."""
-    return [email for line in lines if (email := value_in(line, PUBLISHED_LINE))]
-
-
 def emails_begun(line):
     """Return the emails in this line if it is the one with which a worker begins to process them, or []."""
     if (batch := value_in(line, BATCH_LINES[1])) and batch.startswith("["):
         return ast.literal_eval(batch)
     email = value_in(line, MESSAGE_LINES[0])
     return [email] if email else []
-
-
-def emails_finished(lines):
-    """Return the emails whose processing has finished, according to these lines of a worker."""
-    finished, begun = [], []
-    for line in lines:
-        begun = emails_begun(line) or begun
-        if re.search(FINISHED, line):
-            finished += begun
-    return finished
-
-
-def number_received(line):
-    """Return how many messages the batch worker has polled according to this line: 0 for most lines."""
-    return int(value_in(line, RECEIVED_LINE) or 0)

@@ -208,8 +208,13 @@ class Script(Process):
 
     def finished(self, until=float("inf")):
         """Return the emails whose processing had finished by that time.monotonic()."""
-        return output.emails_finished(line for at, line in list(self.out_times) if at < until)
+        finished, begun = [], []
+        for at, line in list(self.out_times):
+            begun = output.emails_begun(line) or begun
+            if at < until and re.search(output.FINISHED, line):
+                finished += begun
+        return finished
 
     def received(self):
         """Return how many messages the batch worker has polled."""
-        return sum(map(output.number_received, self.out))
+        return sum(int(output.value_in(line, output.RECEIVED_LINE) or 0) for line in self.out)
