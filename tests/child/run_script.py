@@ -3,15 +3,14 @@
     python tests/child/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
 Names in capitals are constants of the script: they are set after its import, so it must not copy them
-before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These settings inject a fault:
+before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These names inject a fault:
 
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
-    "sigterm_at": PATTERN       in a worker, SIGTERM arrives right after the first line that matches
-    "sigkill_at": [PATTERN, N]  in a worker, SIGKILL arrives right after the N-th such line
+    "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line of a worker that matches
 
-All others are for the script's KafkaConsumer. The script itself is not changed.
+All others are settings of the script's KafkaConsumer. The script itself is not changed.
 """
 
 import importlib
@@ -46,21 +45,15 @@ def skip_work(script):
     script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes Linux 50 us
 
 
-def sigterm_at(script, pattern):
-    signal_at(script, signal.SIGTERM, pattern, 1)
+def signal_at(script, signal_pattern_and_count):
+    name, pattern, count = signal_pattern_and_count
 
-
-def sigkill_at(script, pattern_and_count):
-    signal_at(script, signal.SIGKILL, *pattern_and_count)
-
-
-def signal_at(script, number, pattern, count):
     def print_and_signal(line, **options):
         nonlocal count
         print(line, **options)
         count -= bool(re.search(pattern, line))
         if count == 0 and not script.is_shutting_down:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.Signals[name])
             while not script.is_shutting_down:
                 time.sleep(0.01)
 
@@ -76,15 +69,10 @@ def poll_ms(script, milliseconds):
 
 
 def never_commit(script, _):
-    async def nothing():
-        pass
-
     class NoCommits(script.KafkaConsumer):
-        def commit(self, offsets=None, timeout_ms=None):
-            pass
+        def commit(self, offsets=None, timeout_ms=None): ...
 
-        def commit_async(self, offsets=None, callback=None):
-            return nothing()
+        async def commit_async(self, offsets=None, callback=None): ...  # the batch worker awaits it
 
     script.KafkaConsumer = NoCommits
 
@@ -94,7 +82,7 @@ def configure_consumer(script, settings):
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
 
 
-FAULTS = [fail_at, poll_ms, never_commit, sigterm_at, sigkill_at]
+FAULTS = [fail_at, poll_ms, never_commit, signal_at]
 
 
 def main():

@@ -16,7 +16,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
     workloads = {line: new_workload(BUFFER_SIZE=3) for line in output.WORK[worker_name]}
     for line, workload in workloads.items():
         workload.publish(6)
-        workload.start(worker_name, sigkill_at=[line, 2])
+        workload.start(worker_name, signal_at=["SIGKILL", line, 2])
     for workload in workloads.values():
         assert workload.workers[0].wait() == -9
         workload.start(worker_name)

@@ -56,7 +56,8 @@ def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is
 
 
 def test_a_worker_signalled_right_after_an_eviction_exits_with_code_1(new_workload):
-    first = evict_during_batch(new_workload, sigterm_at=output.COMMIT_FAILED).workers[0]
+    workload = evict_during_batch(new_workload, signal_at=["SIGTERM", output.COMMIT_FAILED, 1])
+    first = workload.workers[0]
     assert first.wait(with_slack(limits.EXIT_SECONDS)) == 1 and output.REDELIVERED in first.err[-1]
 
 

@@ -45,7 +45,7 @@ def test_a_signal_after_any_line_leaves_each_message_processed_exactly_once(work
     workload = new_workload()
     for line in [output.STARTING, *output.WORK[worker_name]]:
         workload.publish(2)
-        worker = workload.start(worker_name, sigterm_at=line)
+        worker = workload.start(worker_name, signal_at=["SIGTERM", line, 1])
         assert worker.wait() == 0
         check_handover(workload)
     drain_with(worker_name, workload)
