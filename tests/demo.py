@@ -22,7 +22,7 @@ from support import output
 from support.processes import BATCH, PRODUCER, STREAMING, Script
 from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import lost, repeated
+from support.workload import Record
 
 PICTURE = Path(__file__).with_name("demo.svg")
 PICTURED = {PRODUCER: "09", STREAMING: "034"}  # the users whose lines the picture shows
@@ -33,16 +33,17 @@ TERMINALS = {  # script: its label and color
 }
 
 
-class Demo:
+class Demo(Record):
     """One performance, on the broker at address, and what it lost and repeated."""
 
     def __init__(self, address, is_picture):
+        super().__init__()
         self.address = address
         self.is_picture = is_picture
         width = 96 if is_picture else None
         self.console = Console(highlight=False, record=is_picture, width=width)
         self.is_shown = True
-        self.producers, self.workers = [], []
+        self.producers = []
 
     def say(self, text):
         self.console.print(Text(f"\n{text}\n", style="bold"))
@@ -101,14 +102,13 @@ class Demo:
     def summarize(self):
         """Count, and print what was counted; return whether everything went as promised."""
         lines = [line for producer in self.producers for line in producer.out]
-        published = [email for line in lines if (email := output.value_in(line, output.PUBLISHED_LINE))]
-        lost_count = lost(published, self.workers).total()
-        twice = repeated(published, self.workers).total()
+        self.published = [email for line in lines if (email := output.value_in(line, output.PUBLISHED_LINE))]
+        lost, twice = self.lost().total(), self.repeated().total()
         self.say("Counted from the lines above")
         table = Table(box=None, show_header=False)
-        table.add_row("published", str(len(published)))
-        table.add_row("processed", str(len(published) - lost_count))
-        table.add_row("lost", str(lost_count), style="bold green" if lost_count == 0 else "bold red")
+        table.add_row("published", str(len(self.published)))
+        table.add_row("processed", str(len(self.published) - lost))
+        table.add_row("lost", str(lost), style="bold green" if lost == 0 else "bold red")
         table.add_row("processed twice", str(twice), style="bold green" if twice == 0 else "bold red")
         self.console.print(table)
         scripts = self.producers + self.workers
@@ -121,7 +121,7 @@ class Demo:
         ]
         fine = f"All {len(scripts)} processes ended as they should, with exit code 0."
         self.console.print(Text("\n" + ("\n".join(wrong) or fine)))
-        return not (lost_count or twice or wrong)
+        return not (lost or twice or wrong)
 
     def run(self, *acts):
         """Play the acts and leave no script running, whatever happens; return whether it went as promised."""

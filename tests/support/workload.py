@@ -14,21 +14,50 @@ SHORT_SESSION = {"session_timeout_ms": 6000}  # the shortest that brokers allow
 BATCH_SETTINGS = "BATCH_SECONDS", "BUFFER_SIZE"
 
 
-class Workload:
-    """A topic, the group of the same name, its workers, and the emails published for them.
+class Record:
+    """What happened to the emails that were published.
+
+    published: the emails that the broker has acknowledged.
+    workers: all that were started, including those that have exited.
+    """
+
+    def __init__(self):
+        self.published, self.workers = [], []
+
+    def begun(self):
+        """Return the emails whose processing has begun, worker by worker."""
+        return [email for worker in self.workers for email in worker.begun()]
+
+    def finished(self):
+        """Return the emails whose processing has finished, worker by worker."""
+        return [email for worker in self.workers for email in worker.finished()]
+
+    def lost(self):
+        """Return a Counter of the emails that were published, but not processed, or not as many times."""
+        return Counter(self.published) - Counter(self.finished())
+
+    def repeated(self):
+        """Return a Counter of the emails whose processing began more often than they were published.
+
+        An email that was published without an acknowledgement may be stored, and begun, once.
+        """
+        begun = Counter(self.begun())
+        return begun - (Counter(self.published) | Counter(set(begun)))
+
+
+class Workload(Record):
+    """A topic, the group of the same name, its workers, and the emails published for them, each once.
 
     settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
-    published: the emails that the broker has acknowledged, each a different one.
-    workers: all that were started, including those that have exited.
     start_script: starts a worker; called as Script is.
     """
 
     def __init__(self, cluster, partitions=1, topic_exists=True, start_script=Script, **settings):
+        super().__init__()
         self.cluster = cluster
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
         self.settings = {"TOPIC": self.topic, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
-        self.published, self.workers = [], []
         self.start_script = start_script
 
     def start(self, name, **settings):
@@ -76,22 +105,6 @@ class Workload:
                 is_over.set()
             publisher.result()
 
-    def begun(self):
-        """Return the emails whose processing has begun, worker by worker."""
-        return [email for worker in self.workers for email in worker.begun()]
-
-    def finished(self):
-        """Return the emails whose processing has finished, worker by worker."""
-        return [email for worker in self.workers for email in worker.finished()]
-
-    def lost(self):
-        """Return the published emails whose processing no worker has finished, as a Counter."""
-        return lost(self.published, self.workers)
-
-    def repeated(self):
-        """Return {email: how many extra times its processing began}, as a Counter."""
-        return repeated(self.published, self.workers)
-
     def committed(self):
         """Return how many messages the group has committed."""
         return sum(self.cluster.committed(self.topic, self.topic).values())
@@ -132,17 +145,3 @@ class Workload:
         running = [worker for worker in self.workers if worker.popen.poll() is None]
         in_parallel(Script.stop_and_check, running)
         self.check(repeated)
-
-
-def lost(published, workers):
-    """Return a Counter of the emails that were published, but not processed, or not as many times."""
-    return Counter(published) - Counter(email for worker in workers for email in worker.finished())
-
-
-def repeated(published, workers):
-    """Return a Counter of the emails whose processing began more often than they were published.
-
-    An email that was published without an acknowledgement may be stored, and begun, once.
-    """
-    begun = Counter(email for worker in workers for email in worker.begun())
-    return begun - (Counter(published) | Counter(set(begun)))
