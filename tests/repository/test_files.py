@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 from support import output
-from support.processes import BATCH, PRODUCER, ROOT, STREAMING, Process
+from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, Process
 from support.readme import README
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -66,15 +66,8 @@ def test_the_repository_root_has_only_the_expected_entries():
     if tracked.returncode:
         pytest.skip("not a git checkout")
     entries = {path.split("/")[0] for path in tracked.stdout.splitlines() if not path.startswith(".")}
-    assert entries == {
-        "producer.py",
-        "streaming_worker.py",
-        "batch_worker.py",
-        "docker-compose.yml",
-        "requirements.txt",
-        "README.md",
-        "tests",
-    }
+    scripts = {f"{name}.py" for name in SCRIPTS}
+    assert entries == {*scripts, "docker-compose.yml", "requirements.txt", "README.md", "tests"}
 
 
 def test_the_table_of_promises_lists_every_test_in_promises():
