@@ -1,6 +1,7 @@
 """Processes whose output is read while they run, among them the three scripts."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -30,14 +31,11 @@ class Process:
     folder: where it runs.
     environment: variables to set; one that is None is unset.
     on_line: called, on a thread, with each line before it is added to out or err.
-    stderr, options: for subprocess.Popen.
     out, err: the lines of standard output and standard error so far.
     out_times, err_times: the same as [(time.monotonic(), line)].
     """
 
-    def __init__(
-        self, name, command, environment, on_line=None, folder=ROOT, stderr=subprocess.PIPE, **options
-    ):
+    def __init__(self, name, command, environment, on_line=None, folder=ROOT):
         self.name = name
         self.mark = f"STARTED_BY_{uuid.uuid4().hex}"  # what it starts inherits this variable
         self.started = time.monotonic()
@@ -51,15 +49,12 @@ class Process:
             errors="backslashreplace",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=stderr,
-            **options,
+            stderr=subprocess.PIPE,
         )
         self.out_times, self.err_times = [], []
         pipes = ((self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times))
         self._readers = [
-            threading.Thread(target=self._read, args=(pipe, lines, on_line), daemon=True)
-            for pipe, lines in pipes
-            if pipe
+            threading.Thread(target=self._read, args=(*pipe, on_line), daemon=True) for pipe in pipes
         ]
         for reader in self._readers:
             reader.start()
@@ -96,15 +91,10 @@ class Process:
             shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
         return "\n".join([f"--- {self.name}, exit code {self.popen.poll()}", *shown])
 
-    def wait_for(self, pattern, count=1, seconds=30):
+    def wait_for(self, pattern="", count=1, seconds=30, pipe="out"):
         """Wait for that many lines of output that match the pattern; return the time of the last one."""
-        return self._wait_for(self.out_times, pattern, count, seconds)
+        lines = self.out_times if pipe == "out" else self.err_times
 
-    def wait_for_error(self, pattern="", count=1, seconds=30):
-        """Do the same with the standard error."""
-        return self._wait_for(self.err_times, pattern, count, seconds)
-
-    def _wait_for(self, lines, pattern, count, seconds):
         def matches():
             output_had_ended = self.output_has_ended
             times = [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
@@ -112,6 +102,8 @@ class Process:
             return times
 
         return wait_until(matches, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
+
+    wait_for_error = functools.partialmethod(wait_for, pipe="err")  # the same, with standard error
 
     def signal(self, number):
         self.popen.send_signal(number)
