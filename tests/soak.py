@@ -32,7 +32,7 @@ from support.cluster import Cluster
 from support.processes import BATCH, STREAMING
 from support.signals import ending_cleanly
 from support.waiting import wait_until
-from support.workload import SHORT_SESSION, Workload
+from support.workload import SHORT_SESSION, Workload, send_steadily
 
 PARTITIONS = 4
 WORKERS_OF_A_KIND = 3
@@ -154,30 +154,21 @@ class Soak:
     """The faults, and what they strike: a broker that runs, and a fleet of each of the named workers.
 
     settings: of the workers, as for run_script.py.
-    publisher: the Future of publish(), which begins at once.
+    publisher: the Future of what publishes to the fleets until is_over is set. It begins at once.
     """
 
     def __init__(self, broker, seconds, seed, names, settings):
         self.broker = broker
-        self.cluster = Cluster(broker.address)
-        self.fleets = [Fleet(name, self.cluster, settings) for name in names]
+        cluster = Cluster(broker.address)
+        self.fleets = [Fleet(name, cluster, settings) for name in names]
         self.rng = random.Random(seed)
         self.began, self.seconds = time.monotonic(), seconds
         self.progress = Progress(disable=not sys.stdout.isatty())
         self.bar = self.progress.add_task("faults", total=seconds)
         self.is_over = threading.Event()
+        futures = send_steadily(self.fleets, MESSAGES_PER_SECOND, self.is_over)
         # Not in a `with`, which would wait for the producer in vain while there is no broker.
-        self.publisher = ThreadPoolExecutor(1).submit(self.publish)
-
-    def publish(self):
-        """Publish to every fleet until is_over is set; return when the broker has stored everything."""
-        number = 0
-        with self.cluster.producer() as producer:
-            while not self.is_over.wait(1 / MESSAGES_PER_SECOND):
-                for fleet in self.fleets:
-                    fleet.send(producer, number)
-                number += 1
-            producer.flush(timeout=60)
+        self.publisher = ThreadPoolExecutor(1).submit(list, futures)
 
     def look_after(self):
         """Look after the fleets; return whether each has a worker that a fault can strike."""

@@ -89,16 +89,9 @@ class Workload(Record):
     def traffic(self, per_second=10):
         """Publish that many emails a second while the block runs; re-raise any publishing error."""
         is_over = threading.Event()
-
-        def publish():
-            number = len(self.published)
-            with self.cluster.producer() as producer:
-                while not is_over.wait(1 / per_second):
-                    self.send(producer, number).get(30)
-                    number += 1
-
+        futures = send_steadily([self], per_second, is_over)
         with ThreadPoolExecutor(1) as pool:
-            publisher = pool.submit(publish)
+            publisher = pool.submit(lambda: [future.get(30) for future in futures])
             try:
                 yield
             finally:
@@ -145,3 +138,17 @@ class Workload(Record):
         running = [worker for worker in self.workers if worker.popen.poll() is None]
         in_parallel(Script.stop_and_check, running)
         self.check(repeated)
+
+
+def send_steadily(workloads, per_second, is_over):
+    """Send that many emails a second to each workload until is_over is set; yield their futures.
+
+    Whoever iterates may wait for each, or leave them in flight. Those are waited for when it is over.
+    """
+    number = len(workloads[0].published)
+    with workloads[0].cluster.producer() as producer:
+        while not is_over.wait(1 / per_second):
+            for workload in workloads:
+                yield workload.send(producer, number)
+            number += 1
+        producer.flush(timeout=60)
