@@ -15,7 +15,7 @@ pytestmark = pytest.mark.not_on_external_broker
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
 needs_9092 = pytest.mark.xdist_group("port 9092")  # one after the other
-STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # the last one comes when the terminal's window is closed
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # SIGHUP: the terminal's window is closed
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, 
         script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
         script.kill()
     assert [*tmp_path.iterdir()] != []
-    program.signal_until_exit([getattr(signal, name) for name in STOP_SIGNALS])
+    program.signal_until_exit(STOP_SIGNALS)
     assert program.wait() == 0
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
@@ -78,8 +78,7 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
 ):
     home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
     with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
-        for name in ("HOME", "USERPROFILE"):
-            monkeypatch.setenv(name, str(home))
+        monkeypatch.setenv("HOME", str(home))
         for name in ("https_proxy", "HTTPS_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
         for name in ("no_proxy", "NO_PROXY"):
