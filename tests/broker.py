@@ -83,10 +83,10 @@ def kafka_jars():
     notice = threading.Timer(1, print, [text], {"flush": True})
     notice.daemon = True
     try:
-        notice.start()
         lock = Path.home() / ".cache" / "kafka-jars.lock"
         lock.parent.mkdir(exist_ok=True)
         with FileLock(lock, timeout=DOWNLOAD_SECONDS):  # parallel tests would download into the same files
+            notice.start()
             return os.pathsep.join(str(jar) for jar in jgo.build(JARS).all_jars)
     except Exception as error:  # whatever jgo's HTTP client or file handling raises
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
