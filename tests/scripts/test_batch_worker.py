@@ -27,7 +27,7 @@ def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workl
     worker.stop_and_check()
     batches = [workload.published[:5], workload.published[5:10], workload.published[10:]]
     lines = [line for batch in batches for line in output.lines_for_batch(batch)]
-    assert (worker.out, worker.err) == ([output.START_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
+    assert (worker.out, worker.err) == ([output.STARTING_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 11
 
 

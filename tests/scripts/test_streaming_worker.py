@@ -13,5 +13,5 @@ def test_it_prints_three_lines_for_each_message_up_to_the_one_in_progress_at_a_s
     worker.wait_for(output.SENDING, count=2)
     worker.stop_and_check(signal_number=signal.SIGINT)
     lines = [line for email in workload.published[:2] for line in output.lines_for_message(email)]
-    assert (worker.out, worker.err) == ([output.START_LINE[STREAMING], *lines, output.GOODBYE_LINE], [])
+    assert (worker.out, worker.err) == ([output.STARTING_LINE[STREAMING], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 2

@@ -1,4 +1,4 @@
-"""What the scripts print: templates of lines, patterns and parts to look for, and what a line says."""
+"""What the scripts print: whole lines or templates (X_LINE), patterns and parts (X); and what a line says."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from support.limits import HEARTBEAT_SECONDS
 # Standard output
 TOPIC_EXISTS_LINE = "Topic {} is already created"
 PUBLISHED_LINE = "Published message to message broker. User email: {}"
-START_LINE = {
+STARTING_LINE = {
     "streaming_worker": "starting streaming consumer worker",
     "batch_worker": "starting batch consumer worker",
 }
