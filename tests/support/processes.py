@@ -25,6 +25,13 @@ SCRIPTS = PRODUCER, STREAMING, BATCH = "producer", "streaming_worker", "batch_wo
 WORKERS = STREAMING, BATCH
 
 
+def processes_with(variable, value):
+    """Yield the processes in whose environment the variable has this value; a process inherits it."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get(variable) == value:  # None: it belongs to somebody else
+            yield process
+
+
 class Process:
     """A command whose output is read line by line as it comes.
 
@@ -153,10 +160,9 @@ class Process:
 
     def end(self):
         """Kill it, and what it has started, even if it has exited and left that behind."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):  # it may have exited, or belong to somebody else
-                if self.mark in process.environ():
-                    process.kill()
+        for process in processes_with(self.mark, "yes"):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have exited by now
+                process.kill()
         self.wait()
 
 
