@@ -58,6 +58,12 @@ def terminals_of(above):
     return re.findall(r"\*\*Terminal (\d)", above)
 
 
+def section_of(number):
+    """Return the number of the section to which that line of the README belongs."""
+    above = "\n".join(README.splitlines()[:number])
+    return int(re.findall(r"^## (\d+)", above, re.M)[-1])
+
+
 def matches(line, text):
     """Return whether the line is what the README shows, in which "…" stands for any text."""
     return bool(re.fullmatch(re.escape(text).replace("…", ".*"), line or ""))

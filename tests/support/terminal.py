@@ -26,8 +26,8 @@ import time
 import pexpect
 import psutil
 
-from support.processes import ROOT
-from support.readme import ADDRESS, NAIVE, PATH, README, blocks, matches, terminals_of
+from support.processes import ROOT, processes_with
+from support.readme import ADDRESS, NAIVE, PATH, README, blocks, matches, section_of, terminals_of
 
 BROKER = "python tests/broker.py"
 CTRL_C, CTRL_Z, ENTER, DOTS, SILENCE = "^C", "^Z", "^J", "...", "(no line)"
@@ -95,8 +95,11 @@ class Session:
         assert not re.search("pkill|pgrep|killall", PKILL.sub("", text)), f"use `pkill -… -f NAME`: {text}"
         return PKILL.sub(rf"\1 '{self.folder}/.*\2'", text)  # Kafka's command line has the folder, too
 
-    def play(self):
+    def play(self, sections):
+        """Play the transcripts of the sections with these numbers; the one that starts the broker has 0."""
         for name, number, command, step in self.steps:
+            if (0 if command == BROKER else section_of(number)) not in sections:
+                continue
             try:
                 self.terminals[name].play(command, step)
             except (AssertionError, pexpect.EOF) as error:
@@ -108,8 +111,7 @@ class Session:
         """Close the terminals, upon which the broker removes its data; kill what is left after 20 s."""
         for terminal in self.terminals.values():
             terminal.bash.close()
-        mark, all_processes = ("TMPDIR", str(self.folder)), psutil.process_iter(["environ"])
-        started = [process for process in all_processes if mark in (process.info["environ"] or {}).items()]
+        started = processes_with("TMPDIR", str(self.folder))
         for process in psutil.wait_procs(started, timeout=20)[1]:
             process.kill()
 
