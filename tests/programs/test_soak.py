@@ -24,8 +24,8 @@ def test_nothing_is_lost(start_program):
 
 def test_the_soak_fails_if_workers_never_commit(start_program):
     options = ["--worker", "streaming", "--fault", "worker stopped", "--never-commit"]
-    program = start_program("soak", "8", *options)
-    assert program.wait(100) == 1
+    program = start_program("soak", "14", *options)  # long enough that a fault strikes workers at work
+    assert program.wait(110) == 1
     errors = "\n".join(program.err)
     assert re.search(r"^streaming_worker: \d+ messages are not committed", errors, re.M)
     assert re.search(r"^streaming_worker: \d+ repeats, but the faults explain", errors, re.M)
