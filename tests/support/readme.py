@@ -48,9 +48,12 @@ def change_in_diff(name):
 def files_to_save():
     """{name: code} of the files that the reader saves in /tmp/naive."""
     files = {Path(name).name: "\n".join(lines) for name, lines, _ in code_blocks() if NAIVE in name}
-    old, new = change_in_diff("careful")
-    assert files["worker.py"].count(old) == 1, "README.md, section 4: the diff is not one of worker.py"
-    return {**files, "careful.py": files["worker.py"].replace(old, new)}
+    parts = {r"^    group_id=.*\n": "careful-settings", r"^for message (.*\n)*?(?=^\S)": "careful-loop"}
+    careful = files["worker.py"]
+    for replaced, name in parts.items():
+        careful, count = re.subn(replaced, lambda _, name=name: recipe(name), careful, flags=re.M)
+        assert count == 1, f"README.md, section 4: what does {name} replace?"
+    return {**files, "careful.py": careful}
 
 
 def terminals_of(above):
