@@ -55,8 +55,9 @@ class Fleet(Workload):
     """
 
     def __init__(self, name, cluster, settings):
-        super().__init__(cluster, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings)
-        self.name = name
+        super().__init__(
+            cluster, name, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings
+        )
         self.running, self.frozen, self.thawed = [], {}, {}
         self.outage_at = 0
         self.faults, self.exits = Counter(), Counter()
@@ -108,7 +109,7 @@ class Fleet(Workload):
                     self.exits["exited unexpectedly"] += 1
                     self.problems.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
-            self.running.append(self.start(self.name))
+            self.running.append(self.start())
 
     def gave_up_connecting(self, worker):
         """Return whether the worker exited, as promised, since a fault kept the broker down for 20 s."""

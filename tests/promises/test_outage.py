@@ -14,12 +14,12 @@ from support.workload import NEVER
 
 @pytest.mark.long(40)
 def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker, new_workload):
-    idle = [new_workload() for _ in WORKERS]
-    streaming, batch = new_workload(WORK_SECONDS=0.2), new_workload(WORK_SECONDS=1.5, BUFFER_SIZE=10)
-    busy = [(STREAMING, streaming, 20), (BATCH, batch, 20)]
-    for name, workload, count in [(STREAMING, idle[0], 3), (BATCH, idle[1], 3), *busy]:
-        workload.publish(count)
-        workload.start(name).wait_for(output.SENDING)
+    idle = [new_workload(name) for name in WORKERS]
+    streaming = new_workload(STREAMING, WORK_SECONDS=0.2)
+    batch = new_workload(BATCH, WORK_SECONDS=1.5, BUFFER_SIZE=10)
+    for workload in [*idle, streaming, batch]:
+        workload.publish(3 if workload in idle else 20)
+        workload.start().wait_for(output.SENDING)
     for workload in idle:
         workload.wait_until_done()
     breakable_broker.kill()
@@ -40,36 +40,36 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
 def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
     breakable_broker, new_workload, fault
 ):
-    idle = [(name, new_workload()) for name in WORKERS]
-    retrying = [(name, new_workload(WORK_SECONDS=1)) for name in WORKERS]  # to commit, when the signal comes
-    at_work = [(name, new_workload(WORK_SECONDS=3)) for name in WORKERS]
-    buffering = (BATCH, new_workload(BATCH_SECONDS=NEVER))
+    idle = [new_workload(name) for name in WORKERS]
+    retrying = [new_workload(name, WORK_SECONDS=1) for name in WORKERS]  # to commit, when the signal comes
+    at_work = [new_workload(name, WORK_SECONDS=3) for name in WORKERS]
+    buffering = new_workload(BATCH, BATCH_SECONDS=NEVER)
     busy = [*retrying, *at_work, buffering]
-    for name, workload in idle + busy:
-        workload.start(name)
-    for _, workload in idle:
+    for workload in idle + busy:
+        workload.start()
+    for workload in idle:
         workload.publish(3)
         workload.wait_until_done()
-    for _, workload in busy:
+    for workload in busy:
         workload.wait_for_members(1)
-    in_parallel(lambda case: case[1].publish(3), busy)  # now, so that all begin at the same time
-    for _, workload in busy:
+    in_parallel(lambda workload: workload.publish(3), busy)  # now, so that all begin at the same time
+    for workload in busy:
         workload.workers[0].wait_for(f"{output.SENDING}|{output.RECEIVED}")
     getattr(breakable_broker, fault)()
 
-    def stop(case):
-        [worker] = case[1].workers
-        if case in retrying:
+    def stop(workload):
+        [worker] = workload.workers
+        if workload in retrying:
             worker.wait_for_error(output.COMMIT_FAILED, seconds=20)
-        worker.stop_and_check(exit_code=0 if case in idle else 1)
+        worker.stop_and_check(exit_code=0 if workload in idle else 1)
 
     in_parallel(stop, idle + busy)
     breakable_broker.restore()
-    for name, workload in busy:
-        workload.start(name, BATCH_SECONDS=0.5)
+    for workload in busy:
+        workload.start(BATCH_SECONDS=0.5)
         workload.wait_until_processed()
-        workload.check(repeated=1 if name == STREAMING else 3)
-    for _, workload in idle:
+        workload.check(repeated=1 if workload.name == STREAMING else 3)
+    for workload in idle:
         workload.check()
 
 
@@ -77,11 +77,11 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
 def test_a_worker_exits_within_35_s_of_a_signal_in_a_rebalance_on_a_frozen_broker(
     breakable_broker, new_workload
 ):
-    workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
+    workload = new_workload(BATCH, partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)
     workload.publish(2)
-    first = workload.start(BATCH)
+    first = workload.start()
     first.wait_for(output.RECEIVED)
-    workload.start(BATCH)  # the first one has to hand over a partition, so its batch is due
+    workload.start()  # the first one has to hand over a partition, so its batch is due
     first.wait_for(output.SENDING)
     breakable_broker.freeze()
     first.wait_for(output.FINISHED)
@@ -91,10 +91,10 @@ def test_a_worker_exits_within_35_s_of_a_signal_in_a_rebalance_on_a_frozen_broke
 
 @pytest.mark.long(60)
 def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakable_broker, new_workload):
-    idle_workloads = [new_workload() for _ in WORKERS]
-    busy_workloads = [new_workload(WORK_SECONDS=2, BATCH_SECONDS=5) for _ in WORKERS]
-    idle = [workload.start(name) for name, workload in zip(WORKERS, idle_workloads, strict=True)]
-    busy = [workload.start(name) for name, workload in zip(WORKERS, busy_workloads, strict=True)]
+    idle_workloads = [new_workload(name) for name in WORKERS]
+    busy_workloads = [new_workload(name, WORK_SECONDS=2, BATCH_SECONDS=5) for name in WORKERS]
+    idle = [workload.start() for workload in idle_workloads]
+    busy = [workload.start() for workload in busy_workloads]
     for workload in idle_workloads + busy_workloads:
         workload.wait_for_members(1)
     time.sleep(4)  # for the first heartbeats
@@ -142,11 +142,11 @@ def wait_for_new_log(workload):
 
 @pytest.mark.parametrize("fault", ["topic deleted", "data lost"])
 def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_broker, cluster, fault):
-    workloads = [new_workload() for _ in WORKERS]
+    workloads = [new_workload(name) for name in WORKERS]
     topics = {workload.topic for workload in workloads}
-    for name, workload in zip(WORKERS, workloads, strict=True):
+    for workload in workloads:
         workload.publish(5)
-        workload.start(name)
+        workload.start()
     for workload in workloads:
         workload.wait_until_done()
     if fault == "topic deleted":

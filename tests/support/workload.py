@@ -48,20 +48,23 @@ class Record:
 class Workload(Record):
     """A topic, the group of the same name, its workers, and the emails published for them, each once.
 
-    settings: of the workers, as for run_script.py. Processing takes them little time unless set otherwise.
+    name: of the workers, if they are all of one kind.
+    settings: of the workers, as for Script. Processing takes them little time unless set otherwise.
     start_script: starts a worker; called as Script is.
     """
 
-    def __init__(self, cluster, partitions=1, topic_exists=True, start_script=Script, **settings):
+    def __init__(self, cluster, name=None, partitions=1, topic_exists=True, start_script=Script, **settings):
         super().__init__()
         self.cluster = cluster
+        self.name = name
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
         self.settings = {"TOPIC": self.topic, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
         self.start_script = start_script
 
-    def start(self, name, **settings):
-        """Start a worker of that name. A streaming worker ignores the settings for batches."""
+    def start(self, name=None, **settings):
+        """Start a worker of that name or the workload's. A streaming worker ignores settings for batches."""
+        name = name or self.name
         settings = {**self.settings, **settings}
         if name == STREAMING:
             settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
