@@ -33,6 +33,15 @@ def transcript(name):
     return [(command, lines) for command, *lines in map(str.splitlines, parts)]
 
 
+def shell(command, address, topic=TOPIC):
+    """Run a command of the README on this broker, with this topic for user_signups; return its output."""
+    command = command.replace(ADDRESS, address).replace(TOPIC, topic)
+    environment = {**os.environ, "PATH": PATH}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def edit(script, *changes):
     """Change the script as the README says: [(a part of it or a pattern that matches one, replacement)]."""
     code = script.read_text(encoding="utf-8")
@@ -61,13 +70,16 @@ def once_worker(copies):
 
 
 @pytest.fixture
-def run_worker(start, cluster, topic):
-    """run_worker(script, **settings) starts a changed streaming_worker.py on the test's topic."""
+def retrying_worker(once_worker):
+    """streaming_worker.py with the recipes "once" and "retries"; its path."""
+    edit(once_worker, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
+    return once_worker
 
-    def run_worker(script, **settings):
-        return start(STREAMING, cluster.address, folder=script.parent, TOPIC=topic, **settings)
 
-    return run_worker
+@pytest.fixture
+def workload(new_workload, tmp_path):
+    """A workload whose worker is the changed streaming_worker.py."""
+    return new_workload(STREAMING, folder=tmp_path)
 
 
 def test_every_recipe_is_used():
@@ -127,94 +139,78 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         batch.stop_and_check()
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
         options = " ".join(ADMIN_OPTIONS.search(README).groups())
-        admin = f"kafka-python admin -b {broker.address} {options} groups list-offsets -g group1"
-        listed = subprocess.run(admin, shell=True, env={**os.environ, "PATH": PATH}, capture_output=True)
-        assert b"'lag': 0" in listed.stdout
+        admin = f"kafka-python admin -b {ADDRESS} {options} groups list-offsets -g group1"
+        assert "'lag': 0" in "".join(shell(admin, broker.address))
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
         wrong = start(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
             assert output.NOT_CONNECTED in script.wait_for_failure(40)
 
 
+@pytest.mark.usefixtures("once_worker")
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
-    start, run_worker, copies, once_worker, cluster, topic
+    start, copies, tmp_path, workload, cluster
 ):
     edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), change_in_diff("json"))
-    assert start(PRODUCER, cluster.address, folder=once_worker.parent, TOPIC=topic).wait() == 0
-    messages = cluster.stored(topic)
+    assert start(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait() == 0
+    messages = cluster.stored(workload.topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
-    first = run_worker(once_worker)
+    first = workload.start()
     wait_until(lambda: len(set(first.begun())) == 10, what="ten emails are sent")
     first.stop_and_check()
     assert len(first.begun()) == 10
-    second = run_worker(once_worker, GROUP_ID=cluster.new_name())
+    second = workload.start(GROUP_ID=cluster.new_name())
     second.wait_for("^already sent", count=10)
     second.stop_and_check()
     assert second.begun() == []
 
 
-def shell(command, cluster, topic):
-    """Run a command of the README on this cluster, with this topic for user_signups; return its output."""
-    command = command.replace(ADDRESS, cluster.address).replace(TOPIC, topic)
-    environment = {**os.environ, "PATH": PATH}
-    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_a_message_published_twice_is_reported_as_the_readme_shows(run_worker, once_worker, cluster, topic):
+@pytest.mark.usefixtures("once_worker")
+def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, address):
     _, (publish, _), (_, shown) = transcript("once-run")
-    shell(publish, cluster, topic)
-    worker = run_worker(once_worker)
+    shell(publish, address, workload.topic)
+    worker = workload.start()
     worker.wait_for("^already sent")
     worker.stop_and_check()
     assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's sign-ups
 
 
-def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(
-    run_worker, once_worker, cluster, topic
-):
+@pytest.mark.usefixtures("once_worker")
+def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(workload, cluster):
     (publish, _), (_, shown) = transcript("crash-loop")
-    shell(publish, cluster, topic)
-    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+    shell(publish, cluster.address, workload.topic)
+    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     for _ in range(2):
-        worker = run_worker(once_worker)
+        worker = workload.start()
         assert worker.wait() == 1
         assert [*worker.out, "...", worker.err[-1]] == shown
-    assert cluster.committed(topic, topic) == {}
+    assert workload.committed() == 0
 
 
-@pytest.fixture
-def retrying_worker(once_worker):
-    """streaming_worker.py with the recipes "once" and "retries"; its path."""
-    edit(once_worker, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
-    return once_worker
-
-
-def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(
-    run_worker, retrying_worker, cluster, topic
-):
+@pytest.mark.usefixtures("retrying_worker")
+def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(workload, cluster):
+    topic = workload.topic
     cluster.topics.add(dead_letters := f"{topic}.dlq")
     (create, created), (_, shown), (consume, letter) = transcript("dead-letter-run")
-    assert shell(create, cluster, topic) == created
+    assert shell(create, cluster.address, topic) == created
     no_email = ['{"id": "3", "email": "no email"}', '{"id": "4", "email": null}', "[]", "5", "null"]
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", *map(str.encode, no_email)]
     cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
-    worker = run_worker(retrying_worker)
+    worker = workload.start()
     worker.wait_for("^sending email to 'ada@example.com'")
     worker.stop_and_check()
     first_line, aside, goodbye = shown
     assert [first_line, goodbye] == [worker.out[0], worker.out[-1]]
     assert len(worker.err) == len(poison)
     assert all(matches(line.replace(topic, TOPIC), aside) for line in worker.err)
-    assert shell(consume, cluster, topic)[:1] == letter
+    assert shell(consume, cluster.address, topic)[:1] == letter
     letters = cluster.stored(dead_letters)
     assert [letter.value or None for letter in letters] == poison
     assert dict(letters[2].headers) == {
         "reason": b"KeyError('email')",
         "origin": f"{topic}, partition 0, offset 2".encode(),
     }
-    assert cluster.committed(topic, topic) == {0: len(poison) + 1}
+    assert workload.committed() == len(poison) + 1
 
 
 def mail_server(script):
@@ -225,39 +221,35 @@ def mail_server(script):
     return file
 
 
-def test_an_outage_that_passes_is_retried_until_it_has_passed(run_worker, retrying_worker, cluster, topic):
-    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+def test_an_outage_that_passes_is_retried_until_it_has_passed(retrying_worker, workload, cluster):
+    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     is_up = mail_server(retrying_worker)
-    worker = run_worker(retrying_worker, PAUSES=[0.1] * 200)
+    worker = workload.start(PAUSES=[0.1] * 200)
     worker.wait_for_error("^Attempt failed", count=3)
     is_up.touch()
     worker.wait_for("^sending")
     worker.stop_and_check()
     assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
-    assert cluster.committed(topic, topic) == {0: 1}
+    assert workload.committed() == 1
 
 
-def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(
-    run_worker, retrying_worker, cluster, topic
-):
-    dead_letters = cluster.create_topic(f"{topic}.dlq")
-    cluster.publish(topic, ['{"id": "1", "email": "ada@example.com"}'])
+def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_worker, workload, cluster):
+    dead_letters = cluster.create_topic(f"{workload.topic}.dlq")
+    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     mail_server(retrying_worker)
-    worker = run_worker(retrying_worker, PAUSES=[0.1, 0.2])
+    worker = workload.start(PAUSES=[0.1, 0.2])
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: no mail server"
     assert sum("Attempt failed" in line for line in worker.err) == 2
-    assert cluster.stored(dead_letters) == [] and cluster.committed(topic, topic) == {}
+    assert cluster.stored(dead_letters) == [] and workload.committed() == 0
 
 
 @pytest.mark.not_on_external_broker
-def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(
-    run_worker, retrying_worker, cluster, topic
-):
-    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{topic}.dlq"))
-    cluster.publish(topic, ["not JSON"])
-    worker = run_worker(retrying_worker)
-    assert worker.wait(60) == 1
-    assert cluster.committed(topic, topic) == {}
+@pytest.mark.usefixtures("retrying_worker")
+def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workload, cluster):
+    cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
+    cluster.publish(workload.topic, ["not JSON"])
+    assert workload.start().wait(60) == 1
+    assert workload.committed() == 0
 
 
 def test_the_readers_unit_test_passes(once_worker):
