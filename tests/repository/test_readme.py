@@ -4,25 +4,25 @@ import re
 import textwrap
 
 from support.processes import ROOT
-from support.readme import NAIVE, README, blocks, code_blocks
+from support.readme import NAIVE, README, blocks
 
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 
 
 def test_each_python_block_appears_verbatim_in_its_script():
-    quoted = [(name, lines, number) for name, lines, number in code_blocks() if not name.startswith(NAIVE)]
+    quoted = [block for block in blocks("python") if not block.file.startswith(NAIVE)]
     assert quoted
-    for name, lines, number in quoted:
-        script = (ROOT / name).read_text(encoding="utf-8")
-        indented = [textwrap.indent("\n".join(lines) + "\n", " " * depth) for depth in range(0, 20, 4)]
-        assert any(f"\n{block}" in script for block in indented), (
-            f"README.md, line {number}: not like this in {name}"
+    for block in quoted:
+        script = (ROOT / block.file).read_text(encoding="utf-8")
+        code = "\n".join(block.lines) + "\n"
+        assert any(f"\n{textwrap.indent(code, ' ' * depth)}" in script for depth in range(0, 20, 4)), (
+            f"README.md, line {block.number}: not like this in {block.file}"
         )
 
 
 def test_the_demo_and_test_commands_are_quoted_verbatim():
     for command in ("tests/demo.py", "-m pytest tests"):
-        assert [SET_UP + command] in [lines for _, lines, _ in blocks("console")]
+        assert [SET_UP + command] in [block.lines for block in blocks("console")]
     assert f"\n{SET_UP}-m pytest tests\n" in (ROOT / ".ci/run").read_text()
 
 

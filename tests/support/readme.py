@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from support.processes import ROOT
 
@@ -12,31 +13,47 @@ ADDRESS, NAIVE = "localhost:9092", "/tmp/naive"  # the broker, and the folder fo
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
 
 
+class Block(NamedTuple):
+    """A block of the main README: the paragraph above it, its lines, and the number of the first one."""
+
+    above: str
+    lines: list
+    number: int
+
+    @property
+    def file(self):
+        """The last file named above it."""
+        names = re.findall(r"`([\w/]+\.py)`", self.above)
+        assert names, f"README.md, line {self.number}: name its file above the block, or mark a recipe"
+        return names[-1]
+
+    @property
+    def terminals(self):
+        """The numbers of the terminals with which the paragraph above it begins."""
+        return re.findall(r"\*\*Terminal (\d)", self.above)
+
+    @property
+    def section(self):
+        """The number of the section to which it belongs."""
+        before = "\n".join(README.splitlines()[: self.number])
+        return int(re.findall(r"^## (\d+)", before, re.M)[-1])
+
+
 def blocks(language):
-    """[(the paragraph above it, lines, line number)] of all blocks in that language."""
+    """Return the blocks in that language: "python" for all but the recipes, or "python recipe=name"."""
     found = []
     for match in re.finditer(rf"^```{language}\n(.*?)^```$", README, re.M | re.S):
         before = README[: match.start()]
         above = re.split("\n\n|```\n", before.rstrip("\n"))[-1]
         code = match[1].replace(" \\\n    ", " ")  # a command on two lines
-        found.append((above, code.splitlines(), before.count("\n") + 2))
-    return found
-
-
-def code_blocks():
-    """[(file named above it, lines, line number)] of all blocks of Python but the recipes."""
-    found = []
-    for above, lines, number in blocks("python"):
-        names = re.findall(r"`([\w/]+\.py)`", above)
-        assert names, f"README.md, line {number}: name its file above the block, or mark a recipe"
-        found.append((names[-1], lines, number))
+        found.append(Block(above, code.splitlines(), before.count("\n") + 2))
     return found
 
 
 def recipe(name, language="python"):
     """Return the block with `recipe=name` and that language."""
-    [(_, lines, _)] = blocks(f"{language} recipe={name}")
-    return "\n".join([*lines, ""])
+    [block] = blocks(f"{language} recipe={name}")
+    return "\n".join([*block.lines, ""])
 
 
 def change_in_diff(name):
@@ -47,24 +64,14 @@ def change_in_diff(name):
 
 def files_to_save():
     """{name: code} of the files that the reader saves in /tmp/naive."""
-    files = {Path(name).name: "\n".join(lines) for name, lines, _ in code_blocks() if NAIVE in name}
+    saved = [block for block in blocks("python") if NAIVE in block.file]
+    files = {Path(block.file).name: "\n".join(block.lines) for block in saved}
     parts = {r"^    group_id=.*\n": "careful-settings", r"^for message (.*\n)*?(?=^\S)": "careful-loop"}
     careful = files["worker.py"]
     for replaced, name in parts.items():
         careful, count = re.subn(replaced, lambda _, name=name: recipe(name), careful, flags=re.M)
         assert count == 1, f"README.md, section 4: what does {name} replace?"
     return {**files, "careful.py": careful}
-
-
-def terminals_of(above):
-    """Return the numbers of the terminals with which the paragraph above a block begins."""
-    return re.findall(r"\*\*Terminal (\d)", above)
-
-
-def section_of(number):
-    """Return the number of the section to which that line of the README belongs."""
-    above = "\n".join(README.splitlines()[:number])
-    return int(re.findall(r"^## (\d+)", above, re.M)[-1])
 
 
 def matches(line, text):
