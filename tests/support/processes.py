@@ -102,15 +102,23 @@ class Process:
         """Wait for that many lines of output that match the pattern; return the time of the last one."""
         lines = self.out_times if pipe == "out" else self.err_times
 
-        def matches():
-            output_had_ended = self.output_has_ended
-            times = [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
-            assert times or not output_had_ended, f"{self.name} exited before printing {count} x {pattern!r}"
-            return times
+        def times():
+            return [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
 
-        return wait_until(matches, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
+        return self.wait_until(times, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
 
     wait_for_error = functools.partialmethod(wait_for, pipe="err")  # the same, with standard error
+
+    def wait_until(self, condition, seconds=30, what="the condition holds"):
+        """Wait until condition() is true and return its value; give up once the process has exited."""
+
+        def value():
+            output_had_ended = self.output_has_ended
+            value = condition()
+            assert value or not output_had_ended, f"{self.ending()}, before: {what}"
+            return value
+
+        return wait_until(value, seconds, what)
 
     def signal(self, number):
         self.popen.send_signal(number)
@@ -145,9 +153,17 @@ class Process:
             reader.join()
         return self.popen.returncode
 
+    def wait_and_check(self, exit_code=0, seconds=30):
+        """Wait until it has exited, which must be with this code."""
+        assert self.wait(seconds) == exit_code, self.ending()
+
+    def ending(self):
+        """Return how it exited, in words; the last line is that of standard error, if it has any."""
+        return f"{self.name} exited with code {self.wait()}, last line {(self.out + self.err or [''])[-1]!r}"
+
     def wait_for_failure(self, seconds=30):
         """Wait for exit code 1; return what it printed to standard error, which must be one line."""
-        assert self.wait(seconds) == 1
+        self.wait_and_check(1, seconds)
         [line] = self.err
         return line
 
@@ -191,14 +207,14 @@ class Script(Process):
         """Stop a worker, and check that it exits within that many seconds of finishing its work."""
         signalled = time.monotonic()
         self.signal(signal_number)
-        assert self.wait(60) == exit_code
+        self.wait_and_check(exit_code, 60)
         work = [at for at, line in self.out_times if line != output.GOODBYE_LINE]
         took = time.monotonic() - max([signalled, *work])
         assert took < with_slack(seconds), f"{self.name} exited after {took:.1f} s"
         if exit_code == 0:
-            assert self.out[-1] == output.GOODBYE_LINE
+            assert self.out[-1:] == [output.GOODBYE_LINE], self.ending()
         else:
-            assert output.REDELIVERED in self.err[-1]
+            assert output.REDELIVERED in "".join(self.err[-1:]), self.ending()
 
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
