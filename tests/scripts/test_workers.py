@@ -1,0 +1,84 @@
+"""The workers in normal operation."""
+
+import signal
+from itertools import pairwise
+
+import pytest
+from support import limits, output
+from support.processes import BATCH, PRODUCER, STREAMING
+from support.workload import NEVER
+
+
+@pytest.mark.not_on_external_broker
+@pytest.mark.long(20)
+def test_ten_emails_pass_through_the_unchanged_scripts(start, cluster):
+    cluster.topics.add("user_signups")
+    assert start(PRODUCER, cluster.address).wait() == 0
+
+    streaming = start(STREAMING, cluster.address)
+    streaming.wait_for(output.UPDATING, count=2)
+    streaming.stop_and_check(signal_number=signal.SIGINT)
+    assert (streaming.begun(), streaming.err) == (output.PRODUCER_EMAILS[:2], [])
+
+    batch = start(BATCH, cluster.address)
+    waited = batch.wait_for(output.PROCESSING) - batch.wait_for(output.STARTING)
+    assert -0.5 < waited - limits.BATCH_SECONDS < 3
+    batch.wait_for(output.UPDATING)
+    batch.stop_and_check(signal_number=signal.SIGINT)
+    assert (batch.received(), batch.begun(), batch.err) == (8, output.PRODUCER_EMAILS[2:], [])
+    assert cluster.committed("group1", "user_signups") == {0: 10}
+
+
+def test_ascii_stdout_does_not_crash_the_worker(worker_name, new_workload, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    workload = new_workload()
+    workload.cluster.publish(workload.topic, ["jürgen@example.com"])
+    worker = workload.start(worker_name)
+    worker.wait_for(r"sending email to .*j\\xfcrgen@example.com")
+    worker.wait_for(output.FINISHED)
+
+
+def test_three_lines_are_printed_for_each_message_up_to_the_one_in_progress_at_a_signal(new_workload):
+    workload = new_workload(WORK_SECONDS=0.2)
+    workload.publish(6)
+    worker = workload.start(STREAMING)
+    worker.wait_for(output.SENDING, count=2)
+    worker.stop_and_check(signal_number=signal.SIGINT)
+    lines = [line for email in workload.published[:2] for line in output.lines_for_message(email)]
+    assert (worker.out, worker.err) == ([output.STARTING_LINE[STREAMING], *lines, output.GOODBYE_LINE], [])
+    assert workload.committed() == 2
+
+
+def test_a_batch_is_what_arrives_within_batch_seconds(new_workload):
+    workload = new_workload(BATCH_SECONDS=2, WORK_SECONDS=0.1)
+    with workload.traffic():
+        worker = workload.start(BATCH)
+        begun = [worker.wait_for(output.STARTING)]
+        begun += [worker.wait_for(output.PROCESSING, count=i) for i in (1, 2, 3)]
+    for earlier, later in pairwise(begun):
+        assert 1.9 < later - earlier < 4.5, f"the batches began at {begun}"
+    sizes = [len(batch) for line in worker.out if (batch := output.emails_begun(line))]
+    assert min(sizes[1:3]) > 10, "two seconds of ten emails a second each"
+
+
+def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=5)
+    workload.publish(11)
+    worker = workload.start(BATCH)
+    worker.wait_for(output.RECEIVED, count=3)
+    worker.stop_and_check()
+    batches = [workload.published[:5], workload.published[5:10], workload.published[10:]]
+    lines = [line for batch in batches for line in output.lines_for_batch(batch)]
+    assert (worker.out, worker.err) == ([output.STARTING_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
+    assert workload.committed() == 11
+
+
+def test_nothing_is_polled_while_a_batch_is_processed(new_workload):
+    workload = new_workload(BATCH_SECONDS=0.1, WORK_SECONDS=1)
+    workload.publish(2)
+    worker = workload.start(BATCH)
+    worker.wait_for(output.SENDING)
+    workload.publish(1)
+    worker.wait_for(output.FINISHED, count=2)
+    lines = output.lines_for_batch(workload.published[:2])
+    assert worker.out[1 : len(lines) + 1] == lines
