@@ -7,6 +7,7 @@ import socket
 import pytest
 from broker import Broker, BrokerError, is_free
 from support import output
+from support.network import address_of, silent_server
 from support.processes import SCRIPTS
 from support.waiting import wait_until
 
@@ -77,10 +78,10 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
     start_program, tmp_path, port_9092, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
-    with socket.create_server(("127.0.0.1", 0)) as proxy:  # a network that takes requests and never answers
+    with silent_server() as proxy:  # a network that takes requests and never answers
         monkeypatch.setenv("HOME", str(home))
         for name in ("https_proxy", "HTTPS_PROXY"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+            monkeypatch.setenv(name, f"http://{address_of(proxy)}")
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
         program = start_program("broker")

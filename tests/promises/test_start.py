@@ -1,27 +1,21 @@
 """A script starts: before its topic exists, long after the messages, without a broker, with a bad address."""
 
 import signal
-import socket
 import time
 from itertools import pairwise
 
 import pytest
 from broker import Broker, free_port
 from support import limits, output
+from support.network import address_of, silent_server
 from support.processes import PRODUCER, SCRIPTS, WORKERS
 from support.waiting import with_slack
 
 
 @pytest.fixture
-def silent_server():
-    """A server socket that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
+def server():
+    with silent_server() as server:
         yield server
-
-
-def address_of(server):
-    return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
@@ -56,20 +50,19 @@ def test_an_invalid_address_is_reported_at_once(start):
 
 
 @pytest.mark.long(50)
-def test_an_unavailable_broker_is_reported_within_30_s(start, silent_server):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = address_of(closed)
+def test_an_unavailable_broker_is_reported_within_30_s(start, server):
+    nobody = f"127.0.0.1:{free_port()}"
     cases = [(name, nobody) for name in SCRIPTS]
-    cases += zip(SCRIPTS, [address_of(silent_server), "no-such-host.invalid:9092", ""], strict=True)
+    cases += zip(SCRIPTS, [address_of(server), "no-such-host.invalid:9092", ""], strict=True)
     for script, address in [(start(name, address), address) for name, address in cases]:
         check_reported_address(script, address, limits.REPORT_SECONDS)
 
 
-def test_connecting_is_retried_every_second(script_name, start, silent_server):
-    start(script_name, address_of(silent_server))
+def test_connecting_is_retried_every_second(script_name, start, server):
+    start(script_name, address_of(server))
     attempts = []
     while not attempts or attempts[-1] < attempts[0] + 9:
-        connection, _ = silent_server.accept()
+        connection, _ = server.accept()
         connection.close()
         attempts.append(time.monotonic())
     gaps = [later - earlier for earlier, later in pairwise(attempts)]
@@ -77,9 +70,9 @@ def test_connecting_is_retried_every_second(script_name, start, silent_server):
     assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
 
 
-def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, start, silent_server):
-    script = start(script_name, address_of(silent_server))
-    connection, _ = silent_server.accept()
+def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, start, server):
+    script = start(script_name, address_of(server))
+    connection, _ = server.accept()
     with connection:
         script.signal(signal.SIGINT)
         assert script.wait(with_slack(limits.IDLE_EXIT_SECONDS)) == -signal.SIGINT

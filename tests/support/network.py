@@ -1,8 +1,21 @@
 """Ports with no broker behind them."""
 
+import socket
 import socketserver
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+
+@contextmanager
+def silent_server():
+    """Listen on some port, and never answer; accept() returns a connection to it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
+
+
+def address_of(server):
+    return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager
