@@ -3,14 +3,15 @@
     python tests/child/run_script.py batch_worker '{"TOPIC": "t1", "max_poll_records": 5}'
 
 Names in capitals are constants of the script: they are set after its import, so it must not copy them
-before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These names inject a fault:
+before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These are injections, which replace
+the script's sleep(), print() or KafkaConsumer:
 
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
     "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line of a worker that matches
 
-All others are settings of the script's KafkaConsumer. The script itself is not changed.
+All others are settings of the script's KafkaConsumer. The script's file is not changed.
 """
 
 import importlib
@@ -82,7 +83,7 @@ def configure_consumer(script, settings):
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
 
 
-FAULTS = [fail_at, poll_ms, never_commit, signal_at]
+INJECTIONS = [fail_at, poll_ms, never_commit, signal_at]
 
 
 def main():
@@ -93,7 +94,7 @@ def main():
     set_constants(script, {name: settings.pop(name) for name in [*settings] if name.isupper()})
     if getattr(script, "WORK_SECONDS", None) == 0:
         skip_work(script)
-    for inject in FAULTS:
+    for inject in INJECTIONS:
         if inject.__name__ in settings:
             inject(script, settings.pop(inject.__name__))
     if settings:

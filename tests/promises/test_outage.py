@@ -36,9 +36,9 @@ def test_workers_survive_a_broker_that_is_killed_and_restarted(breakable_broker,
 
 
 @pytest.mark.long(50)
-@pytest.mark.parametrize("fault", ["kill", "freeze"])
+@pytest.mark.parametrize("action", ["kill", "freeze"])
 def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
-    breakable_broker, new_workload, fault
+    breakable_broker, new_workload, action
 ):
     idle = [new_workload(name) for name in WORKERS]
     retrying = [new_workload(name, WORK_SECONDS=1) for name in WORKERS]  # to commit, when the signal comes
@@ -55,7 +55,7 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
     in_parallel(lambda workload: workload.publish(3), busy)  # now, so that all begin at the same time
     for workload in busy:
         workload.workers[0].wait_for(f"{output.SENDING}|{output.RECEIVED}")
-    getattr(breakable_broker, fault)()
+    getattr(breakable_broker, action)()
 
     def stop(workload):
         [worker] = workload.workers
@@ -140,8 +140,8 @@ def wait_for_new_log(workload):
     wait_until(is_found, 60, "a message in the new topic arrives")
 
 
-@pytest.mark.parametrize("fault", ["topic deleted", "data lost"])
-def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_broker, cluster, fault):
+@pytest.mark.parametrize("cause", ["topic deleted", "data lost"])
+def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_broker, cluster, cause):
     workloads = [new_workload(name) for name in WORKERS]
     topics = {workload.topic for workload in workloads}
     for workload in workloads:
@@ -149,7 +149,7 @@ def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_
         workload.start()
     for workload in workloads:
         workload.wait_until_done()
-    if fault == "topic deleted":
+    if cause == "topic deleted":
         with cluster.admin() as admin:
             admin.delete_topics(list(topics))
             wait_until(lambda: not topics & set(admin.list_topics()), what="the topics are deleted")
@@ -164,4 +164,4 @@ def test_workers_carry_on_when_their_topic_is_recreated(new_workload, breakable_
         workload.publish(3)
         workload.wait_until_done(60)
         workload.workers[0].stop_and_check()
-        assert fault == "data lost" or not workload.repeated()  # the group is lost with the data
+        assert cause == "data lost" or not workload.repeated()  # the group is lost with the data
