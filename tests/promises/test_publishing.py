@@ -8,7 +8,7 @@ from support import limits, output
 from support.cluster import Cluster
 from support.network import closing_connections
 from support.processes import PRODUCER
-from support.waiting import with_slack
+from support.waiting import wait_until, with_slack
 
 
 def test_what_was_reported_before_a_signal_is_stored(start, cluster, stop_signal):
@@ -60,7 +60,7 @@ def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, c
     breakable_broker.thaw()
     count = len(producer.out)
     assert producer.out == output.PRODUCER_LINES[:count]
-    stored = cluster.stored_values(topic)
+    stored = wait_until(lambda: cluster.stored_values(topic), what="the thawed broker answers")
     assert len(stored) in (count, count + 1)  # one was in flight
     assert stored == output.PRODUCER_EMAILS[: len(stored)]
 
