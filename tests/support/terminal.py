@@ -7,6 +7,7 @@ How a transcript is read:
     $ python producer.py           a command; it ends after its last line, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
+    (perhaps more)                 lines like that, or none, until none comes for 3 s
     sending email to user…@        "…" stands for any text
     ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
     Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 2
@@ -33,6 +34,7 @@ from support.readme import ADDRESS, NAIVE, PATH, README, Block, blocks, matches
 BROKER = "python tests/broker.py"
 CTRL_C, CTRL_Z, ENTER, DOTS, SILENCE = "^C", "^Z", "^J", "...", "(no line)"
 STOPPED = "[1]+  Stopped"
+PERHAPS = "(perhaps more)"
 ENDED = "(ended with exit code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
 KILLS_IN_TEXT = re.findall(r"`(pkill -9 -f ([^`]+))`\s+in\s+terminal\s+(\d)", README)
@@ -155,6 +157,9 @@ class Terminal:
             self.bash.sendline()
         elif step.text == DOTS:
             self.has_dots = True
+        elif step.text == PERHAPS:
+            while (line := self.next_line(SILENCE)) != SILENCE:
+                assert self.is_familiar(line, step.command), f"not expected here:\n    {line}"
         else:
             self.expect(step.text, step.command)
 
