@@ -9,7 +9,7 @@ the script's sleep(), print() or KafkaConsumer:
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "poll_ms": N            poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
-    "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line of a worker that matches
+    "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line that matches
 
 All others are settings of the script's KafkaConsumer. The script's file is not changed.
 """
@@ -52,10 +52,11 @@ def signal_at(script, signal_pattern_and_count):
     def print_and_signal(line, **options):
         nonlocal count
         print(line, **options)
-        count -= bool(re.search(pattern, line))
-        if count == 0 and not script.is_shutting_down:
+        matches = bool(re.search(pattern, line))
+        count -= matches
+        if matches and count == 0:
             os.kill(os.getpid(), signal.Signals[name])
-            while not script.is_shutting_down:
+            while not getattr(script, "is_shutting_down", True):  # the producer has no such flag
                 time.sleep(0.01)
 
     script.print = print_and_signal

@@ -37,16 +37,13 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster):
 
 @pytest.mark.long(40)
 def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
-    with cluster.admin() as admin:  # connected, so that it is faster than the producer
-
-        def delete(line):
-            if line == output.TOPIC_EXISTS_LINE.format(topic):
-                admin.delete_topics([topic])
-
-        producer = start(PRODUCER, cluster.address, TOPIC=topic, on_line=delete)
-        producer.wait_for(output.TOPIC_EXISTS_LINE.format(topic))
-        line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 2))
-    assert cluster.address in line and producer.out == [output.TOPIC_EXISTS_LINE.format(topic)]
+    exists = output.TOPIC_EXISTS_LINE.format(topic)
+    producer = start(PRODUCER, cluster.address, TOPIC=topic, signal_at=["SIGSTOP", f"^{exists}", 1])
+    producer.wait_for(exists)
+    cluster.delete_topics()
+    producer.thaw()
+    line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 2))
+    assert cluster.address in line and producer.out == [exists]
 
 
 @pytest.mark.long(40)
