@@ -52,12 +52,12 @@ def signal_at(script, signal_pattern_and_count):
     def print_and_signal(line, **options):
         nonlocal count
         print(line, **options)
-        matches = bool(re.search(pattern, line))
-        count -= matches
-        if matches and count == 0:
-            os.kill(os.getpid(), signal.Signals[name])
-            while not getattr(script, "is_shutting_down", True):  # the producer has no such flag
-                time.sleep(0.01)
+        if re.search(pattern, line):
+            count -= 1
+            if count == 0:
+                os.kill(os.getpid(), signal.Signals[name])
+                while not getattr(script, "is_shutting_down", True):  # the producer has no such flag
+                    time.sleep(0.01)
 
     script.print = print_and_signal
 

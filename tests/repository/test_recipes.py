@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
 from support import output
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
-from support.readme import ADDRESS, PATH, README, change_in_diff, matches, recipe
+from support.readme import ADDRESS, PATH, README, matches, recipe
 from support.waiting import wait_until
 
 # Where the README tells the reader to change a script, and where these tests put something in.
@@ -25,6 +25,12 @@ WORK = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in
 ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
 TOPIC = "user_signups"
+
+
+def change_in_diff(name):
+    """Return the change that a diff in the README shows: (what it replaces, replacement)."""
+    lines = recipe(name, "diff").splitlines(keepends=True)
+    return tuple("".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
 
 
 def transcript(name):
@@ -184,7 +190,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(workload, 
         worker = workload.start()
         assert worker.wait() == 1
         assert [*worker.out, "...", worker.err[-1]] == shown
-    assert workload.committed() == 0
+    assert cluster.committed(workload.topic, workload.topic) == {}
 
 
 @pytest.mark.usefixtures("retrying_worker")
@@ -210,7 +216,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
         "reason": b"KeyError('email')",
         "origin": f"{topic}, partition 0, offset 2".encode(),
     }
-    assert workload.committed() == len(poison) + 1
+    assert cluster.committed(topic, topic) == {0: len(poison) + 1}
 
 
 def mail_server(script):
@@ -230,7 +236,7 @@ def test_an_outage_that_passes_is_retried_until_it_has_passed(retrying_worker, w
     worker.wait_for("^sending")
     worker.stop_and_check()
     assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
-    assert workload.committed() == 1
+    assert cluster.committed(workload.topic, workload.topic) == {0: 1}
 
 
 def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_worker, workload, cluster):
@@ -240,7 +246,7 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_w
     worker = workload.start(PAUSES=[0.1, 0.2])
     assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: no mail server"
     assert sum("Attempt failed" in line for line in worker.err) == 2
-    assert cluster.stored(dead_letters) == [] and workload.committed() == 0
+    assert cluster.stored(dead_letters) == [] and cluster.committed(workload.topic, workload.topic) == {}
 
 
 @pytest.mark.not_on_external_broker
@@ -249,7 +255,7 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workloa
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
     cluster.publish(workload.topic, ["not JSON"])
     assert workload.start().wait(60) == 1
-    assert workload.committed() == 0
+    assert cluster.committed(workload.topic, workload.topic) == {}
 
 
 def test_the_readers_unit_test_passes(once_worker):

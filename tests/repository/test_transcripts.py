@@ -26,6 +26,7 @@ def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
     lines = ["$ python a.py", "...", "^C^Cone", "^C"]
     assert texts_of(lines) == ["$ python a.py", "...", "(no line)", "^C", "^C", "one", "^C", "(no line)"]
     assert texts_of(["^Cone"]) == ["(no line)", "^C", "one"]
+    assert texts_of(["one", "^Z", "[1]+  Stopped"]) == ["one", "^Z", "", "[1]+  Stopped"]
     run = "$ (python a.py & sleep 9; kill -9 $! )"
     after_9_seconds = [run, "one", "...", run]
     assert texts_of(after_9_seconds) == after_9_seconds

@@ -56,12 +56,6 @@ def recipe(name, language="python"):
     return "\n".join([*block.lines, ""])
 
 
-def change_in_diff(name):
-    """Return the change that a diff in the README shows: (what it replaces, replacement)."""
-    lines = recipe(name, "diff").splitlines(keepends=True)
-    return tuple("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
-
-
 def files_to_save():
     """{name: code} of the files that the reader saves in /tmp/naive."""
     saved = [block for block in blocks("python") if NAIVE in block.file]
