@@ -146,7 +146,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     async def on_partitions_revoked(self, revoked):
         """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
-        if self.failure or not self.has_uncommitted:  # after a failure, the buffer may be incomplete
+        if self.failure or not self.has_uncommitted:  # after a failure, a commit could skip messages
             return
         self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
         try:
@@ -157,7 +157,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
-        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: the child waits, main() is idle
+        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: child polls or closes, main() idle
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 

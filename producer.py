@@ -42,7 +42,7 @@ def publish_signups():
     producer = KafkaProducer(
         bootstrap_servers=BOOTSTRAP_SERVERS.split(","),
         **CONNECTION,
-        acks="all",  # confirm only when all up-to-date copies (in-sync replicas) have it; here there is one
+        acks="all",  # confirm only when every in-sync replica has the message (here, there is one)
         enable_idempotence=True,  # a message that kafka-python resends is stored only once
         max_block_ms=5_000,  # send() fails if it can't learn within 5 s which broker holds the topic
     )
@@ -53,7 +53,7 @@ def publish_signups():
         future.get(timeout=30)
         print(f"Published message to message broker. User email: {email}", flush=True)
         sleep(0.1)
-    producer.close()  # not after an error: it would wait for the message that can't be sent
+    producer.close()  # an error skips this: it would wait for the message that can't be sent
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main():
 
 
 def messages(consumer):
-    """Yield messages until a signal arrives. Only poll() gives up partitions, unless evicted."""
+    """Yield messages until a signal arrives. Unless evicted, the worker loses partitions only in poll()."""
     check_at = monotonic() + 20
     while not is_shutting_down:
         try:
@@ -68,7 +68,7 @@ def messages(consumer):
         joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
         if not joined:  # still joining, rebalancing or evicted
             consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to rejoin
-        if monotonic() > check_at:  # was there a heartbeat? (infinitely long ago if never joined)
+        if monotonic() > check_at:  # every 20 s, check the last heartbeat (infinitely old before joining)
             check_at = monotonic() + 20
             if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
                 hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
