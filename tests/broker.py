@@ -38,7 +38,6 @@ KAFKA_VERSION = "4.3.1"
 JARS = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
 DOWNLOAD_SECONDS = 600
 START_SECONDS = 60
-STOP_SECONDS = 20
 STARTED = b"Kafka Server started"
 PORT_GUARDS = []  # sockets, see free_port()
 
@@ -202,16 +201,6 @@ class Broker:
             if found := [line for line in lines if mark in line and line.strip()]:
                 return found[-1].strip()
         return "its log is empty"
-
-    def stop(self):
-        """Shut down cleanly; keep the data."""
-        if self.process and self.process.poll() is None:
-            self.thaw()
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
 
     def kill(self):
         """End it as kill -9 does, frozen or not; keep the data."""

