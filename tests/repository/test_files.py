@@ -10,9 +10,9 @@ import sys
 
 import pytest
 import yaml
+from repository.readme import README
 from support import output
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, Process
-from support.readme import README
+from support.processes import ROOT, SCRIPTS, Process
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
@@ -46,12 +46,12 @@ def test_the_scripts_need_only_requirements_txt(tmp_path, processes, address, cl
     install = ["-m", "pip", "install", "--quiet", "-r", "requirements.txt", "--target"]
     subprocess.run([sys.executable, *install, tmp_path], cwd=ROOT, check=True, timeout=150)
     python = [sys.executable, "-S"]  # without the packages of this environment
-    for name, line in ((PRODUCER, output.PUBLISHED), (STREAMING, output.STARTING), (BATCH, output.STARTING)):
+    for name in SCRIPTS:
         topic = cluster.new_name()
         code = f"import {name}; {name}.TOPIC = {name}.GROUP_ID = '{topic}'; {name}.main()"
         environment = {"BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(tmp_path)}
         processes.append(Process(name, [*python, "-c", code], environment))
-        processes[-1].wait_for(line)
+        processes[-1].wait_for(output.FIRST)
 
 
 def test_requirements_txt_has_kafka_python_only_and_every_version_is_pinned():

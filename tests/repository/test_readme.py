@@ -3,8 +3,8 @@
 import re
 import textwrap
 
+from repository.readme import NAIVE, README, blocks
 from support.processes import ROOT
-from support.readme import NAIVE, README, blocks
 
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/python "
 

@@ -11,15 +11,15 @@ import trustme
 from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
+from repository.readme import ADDRESS, PATH, README, matches, recipe
 from support import output
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
-from support.readme import ADDRESS, PATH, README, matches, recipe
 from support.waiting import wait_until
 
 # Where the README tells the reader to change a script, and where these tests put something in.
 IMPORT_OS = "import os\n"
-SETTINGS = "\nTOPIC = "
-CLIENT = "bootstrap_servers="  # of each Kafka client in a script
+BEFORE_TOPIC = "\nTOPIC = "
+CLIENT_ARGUMENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
 WORK = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
 ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
@@ -131,12 +131,12 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
     monkeypatch.setenv("KAFKA_USER", "reader")
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     for script in copies.values():
-        edit(script, (SETTINGS, f"\n{recipe('security')}{SETTINGS[1:]}"))
+        edit(script, (BEFORE_TOPIC, f"\n{recipe('security')}{BEFORE_TOPIC[1:]}"))
         code = script.read_text(encoding="utf-8")
-        script.write_text(code.replace(CLIENT, f"**SECURITY, {CLIENT}"), "utf-8")
+        script.write_text(code.replace(CLIENT_ARGUMENT, f"**SECURITY, {CLIENT_ARGUMENT}"), "utf-8")
     with broker:
         without = start(BATCH, broker.address)
-        assert start(PRODUCER, broker.address, folder=tmp_path).wait() == 0
+        start(PRODUCER, broker.address, folder=tmp_path).wait_for_exit()
         streaming = start(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for(output.FINISHED, count=2)
         streaming.stop_and_check()
@@ -158,7 +158,7 @@ def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     start, copies, tmp_path, workload, cluster
 ):
     edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), change_in_diff("json"))
-    assert start(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait() == 0
+    start(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait_for_exit()
     messages = cluster.stored(workload.topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
     first = workload.start()
@@ -188,7 +188,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(workload, 
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     for _ in range(2):
         worker = workload.start()
-        assert worker.wait() == 1
+        worker.wait_for_exit(1)
         assert [*worker.out, "...", worker.err[-1]] == shown
     assert cluster.committed(workload.topic, workload.topic) == {}
 
@@ -244,7 +244,8 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_w
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     mail_server(retrying_worker)
     worker = workload.start(PAUSES=[0.1, 0.2])
-    assert worker.wait() == 1 and worker.err[-1] == "ConnectionError: no mail server"
+    worker.wait_for_exit(1)
+    assert worker.err[-1] == "ConnectionError: no mail server"
     assert sum("Attempt failed" in line for line in worker.err) == 2
     assert cluster.stored(dead_letters) == [] and cluster.committed(workload.topic, workload.topic) == {}
 
@@ -254,7 +255,7 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_w
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workload, cluster):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
     cluster.publish(workload.topic, ["not JSON"])
-    assert workload.start().wait(60) == 1
+    workload.start().wait_for_exit(1, seconds=60)
     assert cluster.committed(workload.topic, workload.topic) == {}
 
 

@@ -8,11 +8,11 @@ import contextlib
 
 import pytest
 from broker import free_port
+from repository.readme import Block, blocks, files_to_save
+from repository.terminal import BROKER, Reader, Step, texts_of, with_ends
 from support.cluster import Cluster
 from support.output import FINISHED
 from support.processes import BATCH, PRODUCER
-from support.readme import Block, blocks, files_to_save
-from support.terminal import BROKER, Reader, Step, texts_of, with_ends
 
 
 def test_each_transcript_names_its_terminal():
@@ -26,6 +26,7 @@ def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
     lines = ["$ python a.py", "...", "^C^Cone", "^C"]
     assert texts_of(lines) == ["$ python a.py", "...", "(no line)", "^C", "^C", "one", "^C", "(no line)"]
     assert texts_of(["^Cone"]) == ["(no line)", "^C", "one"]
+    assert texts_of(["^C^\\Quit…"]) == ["(no line)", "^C", "(no line)", "^\\", "Quit…"]
     assert texts_of(["one", "^Z", "[1]+  Stopped"]) == ["one", "^Z", "", "[1]+  Stopped"]
     run = "$ (python a.py & sleep 9; kill -9 $! )"
     after_9_seconds = [run, "one", "...", run]
@@ -38,8 +39,8 @@ def test_the_player_of_transcripts_checks_how_each_command_but_the_broker_ends()
     first, second, third, fourth = (Block("", [], number) for number in (1, 5, 7, 9))
     broker = Step("1", first, BROKER, f"$ {BROKER}")
     a, b = Step("2", second, "python a.py", "one"), Step("2", third, "python b.py", "$ python b.py")
-    last = Step("2", fourth, "python b.py", "Killed")
-    killed = Step("2", fourth, "python b.py", "(ended with exit code 137)")
+    last = Step("2", fourth, "python b.py", "Quit…")
+    killed = Step("2", fourth, "python b.py", "(ended with exit code 131)")
     ended = Step("2", second, "python a.py", "(ended with exit code 0)")
     assert list(with_ends([broker, a, b, last])) == [broker, a, ended, b, last, killed]
 
@@ -66,7 +67,7 @@ def test_the_transcripts_of_sections_1_to_5_match_what_happens(reader):
 def test_the_transcripts_of_sections_6_and_7_match_what_happens(reader, start):
     reader.play([0])
     address = f"localhost:{reader.port}"
-    assert start(PRODUCER, address).wait() == 0
+    start(PRODUCER, address).wait_for_exit()
     Cluster(address).publish("user_signups", ["ada@example.com", "bob@site.org"])
     worker = start(BATCH, address)  # section 5, too, leaves twelve sign-ups, all of them committed
     worker.wait_for(FINISHED)

@@ -1,4 +1,4 @@
-"""Plays the main README: types the commands of its transcripts into bash, and checks what comes.
+r"""Plays the main README: types the commands of its transcripts into bash, and checks what comes.
 
 How a transcript is read:
 
@@ -10,12 +10,13 @@ How a transcript is read:
     (perhaps more)                 lines like that, or none, until none comes for 3 s
     sending email to user…@        "…" stands for any text
     ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
-    Killed                         the text has said: type `pkill -9 -f worker.py` in terminal 2
+    ^\Quit…                        Ctrl+\, which kills the command
     $ pkill -STOP -f kafka.Kafka   signals only processes of this reader
     $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
                                    the machine is; after 9 s if that line is "..." or missing
 
-For 3 s, no line may come before a ^C that follows "..." or begins a block, and after one that ends its line.
+For 3 s, no line may come before a ^C that follows "..." or begins a block, and after one that ends its line
+or comes before ^\.
 A line about Kafka's download may come at any time. Only the broker goes on running.
 """
 
@@ -27,17 +28,16 @@ from typing import NamedTuple
 
 import pexpect
 import psutil
-
+from repository.readme import ADDRESS, NAIVE, PATH, Block, blocks, matches
 from support.processes import ROOT, processes_with
-from support.readme import ADDRESS, NAIVE, PATH, README, Block, blocks, matches
 
 BROKER = "python tests/broker.py"
-CTRL_C, CTRL_Z, ENTER, DOTS, SILENCE = "^C", "^Z", "^J", "...", "(no line)"
-STOPPED = "[1]+  Stopped"
+KEYS = {"^C": signal.SIGINT, "^Z": signal.SIGTSTP, "^\\": signal.SIGQUIT}
+ENTER, DOTS, SILENCE = "^J", "...", "(no line)"
+EXIT_CODES = {"Quit…": 131, "[1]+  Stopped": 148}  # after these lines; otherwise 0
 PERHAPS = "(perhaps more)"
 ENDED = "(ended with exit code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
-KILLS_IN_TEXT = re.findall(r"`(pkill -9 -f ([^`]+))`\s+in\s+terminal\s+(\d)", README)
 PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 
 
@@ -56,8 +56,8 @@ class Step(NamedTuple):
 def texts_of(lines):
     """Split a block's lines into commands, keys, and lines that must come; add SILENCE and ENTER."""
     text = re.sub(r"(\A|^\.\.\.\n)(?=\^C)", rf"\1{SILENCE}\n", "\n".join(lines), flags=re.M)
-    text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M)
-    text = text.replace("^C", "^C\n").replace("^Z", "^Z\n")
+    text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M).replace("^C^\\", f"^C{SILENCE}\n^\\")
+    text = re.sub(r"(\^[CZ\\])", r"\1\n", text)
     texts = []
     for part in re.split(r"\n(?=\$ )", text):
         command, *rest = part.split("\n")
@@ -76,9 +76,6 @@ def steps_of_page():
             for text in texts_of(block.lines):
                 if text.startswith("$ ") and not text.endswith("fg"):
                     running[terminal] = re.sub(r"^\((.*) & .*", r"\1", text[2:])  # without the kill
-                for kill, pattern, other in KILLS_IN_TEXT:
-                    if text == "Killed" and pattern in running[terminal]:
-                        yield Step(other, block, kill, f"$ {kill}")
                 yield Step(terminal, block, running[terminal], text)
 
 
@@ -88,7 +85,7 @@ def with_ends(steps):
         yield step
         later = [other.text for other in steps[index + 1 :] if other.terminal == step.terminal] or ["$ "]
         if later[0].startswith("$ ") and step.command != BROKER:
-            code = 137 if step.text == "Killed" else 148 if step.text.startswith(STOPPED) else 0
+            [code] = [EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)] or [0]
             yield step._replace(text=ENDED.format(code))
 
 
@@ -149,9 +146,8 @@ class Terminal:
         if step.text.startswith("$ "):
             self.shown.append(step.text)
             self.bash.sendline(self.reader.adapted(step.text.removeprefix("$ ")))
-        elif step.text in (CTRL_C, CTRL_Z):
-            key = signal.SIGINT if step.text == CTRL_C else signal.SIGTSTP
-            os.killpg(os.tcgetpgrp(self.bash.fileno()), key)  # sendintr() may drop lines
+        elif step.text in KEYS:
+            os.killpg(os.tcgetpgrp(self.bash.fileno()), KEYS[step.text])  # sendintr() may drop lines
             time.sleep(0.03)
         elif step.text == ENTER:
             self.bash.sendline()
