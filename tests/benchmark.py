@@ -12,7 +12,6 @@ lines arrive through a pipe. The exit code is 0 whether the bounds are met or no
 import argparse
 import os
 import platform
-import re
 import signal
 import sys
 import time
@@ -41,23 +40,6 @@ PROCESSED = f"{UPDATING}|{READ}"  # what a worker, or the bare loop, prints abou
 # measure(argument) returns a figure; arguments: the subject and, unless the bound is for the subject's own
 # median, the reference; compare: makes the value that has the bound from both medians; bound: "<= 2", say.
 Measurement = namedtuple("Measurement", "what measure arguments compare bound")
-
-
-class Run(Script):
-    """A worker or the bare loop as a process. processed: the times of its lines that match PROCESSED."""
-
-    def __init__(self, name, address, **settings):
-        self.processed = []
-        super().__init__(name, address, self.note, **settings)
-
-    def note(self, line):
-        if re.match(PROCESSED, line):
-            self.processed.append(time.monotonic())
-
-    def time_of(self, number):
-        """Wait for the line of that number; return its time. (wait_for() would slow the reader down.)"""
-        wait_until(lambda: len(self.processed) >= number, 60, f"{self.name} prints {number} x {PROCESSED!r}")
-        return self.processed[number - 1]
 
 
 class Benchmark:
@@ -101,7 +83,7 @@ class Benchmark:
         """Run a worker, whose work takes no time unless set, or the bare loop; end it after the block."""
         work = {} if name == BARE_LOOP else {"WORK_SECONDS": 0}
         settings = {"TOPIC": topic, "GROUP_ID": uuid.uuid4().hex, **work, **settings}
-        run = Run(name, self.cluster.address, **settings)
+        run = Script(name, self.cluster.address, **settings)
         try:
             yield run
         except AssertionError as error:
@@ -112,7 +94,7 @@ class Benchmark:
     def line_rate(self, name, waiting, lines, **settings):
         """Return the lines a second about processed messages, from the first to the one of that number."""
         with self.running(name, self.shared_topic(waiting), **settings) as run:
-            return (lines - 1) / (run.time_of(lines) - run.time_of(1))
+            return (lines - 1) / (run.wait_for(PROCESSED, lines, 60) - run.wait_for(PROCESSED))
 
     def poll_rate(self, name):
         """Return the messages a second when each poll() returns many; a line is about a full batch."""
@@ -134,11 +116,11 @@ class Benchmark:
         with ExitStack() as stack:
             workers = [stack.enter_context(self.running(STREAMING, topic, **settings)) for _ in range(count)]
             for worker in workers:
-                worker.time_of(1)
+                worker.wait_for(PROCESSED)
             time.sleep(0.5)  # until the group has settled
-            before = sum(len(worker.processed) for worker in workers)
+            before = sum(len(worker.times(PROCESSED)) for worker in workers)
             time.sleep(seconds)
-            return (sum(len(worker.processed) for worker in workers) - before) / seconds
+            return (sum(len(worker.times(PROCESSED)) for worker in workers) - before) / seconds
 
     def peak_mib(self, count):
         """Return the highest resident memory of a batch worker until it has processed count messages."""
@@ -147,7 +129,7 @@ class Benchmark:
 
             def is_done():
                 sizes.append(psutil.Process(worker.pid).memory_info().rss)
-                return len(worker.processed) >= batches
+                return len(worker.times(PROCESSED)) >= batches
 
             wait_until(is_done, 60, f"{count} messages are processed")
         return max(sizes) / 2**20
@@ -156,18 +138,18 @@ class Benchmark:
         """Return the 99th percentile of milliseconds from a message's acknowledgement to its line."""
         topic, delays = self.new_topic(1), []
         with self.running(name, topic) as run, self.cluster.producer() as producer:
-            run.time_of(1)
+            run.wait_for(PROCESSED)
             for number in range(max(20, int(300 * self.scale))):
                 producer.send(topic, email_of(number).encode()).get()
                 acknowledged = time.monotonic()
                 time.sleep(0.01)
-                delays.append((run.time_of(number + 2) - acknowledged) * 1000)
+                delays.append((run.wait_for(PROCESSED, number + 2) - acknowledged) * 1000)
         return quantiles(delays, n=100)[98]
 
     def start_seconds(self, name):
         """Return the seconds from the start of the process to its first line about a message."""
         with self.running(name, self.shared_topic(1)) as run:
-            return run.time_of(1) - run.started
+            return run.wait_for(PROCESSED) - run.started
 
     @contextmanager
     def idle(self, name):
@@ -183,7 +165,7 @@ class Benchmark:
         with self.idle(name) as worker:
             signalled = time.monotonic()
             worker.signal(signal.SIGTERM)
-            wait_until(lambda: worker.popen.poll() is not None, what=f"{name} exits")
+            wait_until(lambda: not worker.is_running, what=f"{name} exits")
             return time.monotonic() - signalled
 
     def idle_cpu_percent(self, name):

@@ -64,7 +64,7 @@ class Demo(Record):
         return script
 
     def publish(self):
-        self.start(PRODUCER).wait_and_check()
+        self.start(PRODUCER).wait_for_exit()
 
     def press_ctrl_c(self, worker):
         self.show(worker.name, "^C")

@@ -23,13 +23,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker, BrokerError
-from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from support import limits, output
 from support.cluster import Cluster
-from support.processes import BATCH, STREAMING
+from support.processes import BATCH, STREAMING, WORKERS
 from support.signals import ending_cleanly
 from support.waiting import wait_until
 from support.workload import SHORT_SESSION, Workload, send_steadily
@@ -42,7 +41,6 @@ FROZEN_SECONDS = SHORT_SESSION_SECONDS + 2  # so that the group evicts the worke
 SECONDS_BETWEEN_FAULTS = (1, 4)
 WORK_AND_EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 20
-KINDS = {"streaming": STREAMING, "batch": BATCH}
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
@@ -101,7 +99,7 @@ class Fleet(Workload):
                 del self.frozen[worker]
                 self.thawed[worker] = time.monotonic()
         for worker in list(self.running):
-            if worker.popen.poll() is not None:
+            if not worker.is_running:
                 self.running.remove(worker)
                 if self.gave_up_connecting(worker):
                     self.exits["gave up connecting: exit 1"] += 1
@@ -118,12 +116,8 @@ class Fleet(Workload):
         return is_struck and output.NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):
-        """Return how much is not processed or not committed; not 0 if the broker does not answer."""
-        try:
-            lag = self.lag()
-        except KafkaError:
-            lag = 1
-        return len(self.lost()) + lag + len(self.frozen)
+        """Return how much is not processed or not committed, or frozen."""
+        return len(self.lost()) + self.lag() + len(self.frozen)
 
     def verdict(self):
         """Return what was counted, {row of the table: cell}; add to problems what is wrong with it."""
@@ -136,8 +130,8 @@ class Fleet(Workload):
             if any("Traceback" in line for line in worker.err):
                 self.problems.append(f"a traceback\n{worker}")
         repeated = self.repeated().total()
-        batches = [len(output.emails_begun(line)) for worker in self.workers for line in worker.out]
-        explained = self.faults.total() * (2 if self.name == STREAMING else max(batches, default=0))
+        sizes = [len(batch) for worker in self.workers for batch in worker.batches()]
+        explained = self.faults.total() * (2 if self.worker_name == STREAMING else max(sizes, default=0))
         if repeated > explained:
             self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
         return {
@@ -251,24 +245,24 @@ def main():
     parser = argparse.ArgumentParser(description="Count what workers lose and repeat under random faults.")
     parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="seed for the faults")
-    parser.add_argument("--worker", choices=KINDS, help="only this one (default: both)")
+    parser.add_argument("--worker", choices=WORKERS, help="only this one (default: both)")
     parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
     parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
     args = parser.parse_args()
     print(f"seed {args.seed}, {args.seconds:g} s", flush=True)
-    names = [KINDS[args.worker]] if args.worker else KINDS.values()
+    names = [args.worker] if args.worker else WORKERS
     faults = [args.fault] if args.fault else FAULTS
     settings = {"never_commit": True} if args.never_commit else {}
     goodbye = "Stopped; nothing that the soak started is still running."
     with ending_cleanly(goodbye, BrokerError), Broker() as broker:
         verdicts = Soak(broker, args.seconds, args.seed, names, settings).run(faults)
-    table = Table("", *(fleet.name.removesuffix("_worker") for fleet in verdicts), box=None)
+    table = Table("", *(fleet.worker_name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
     Console(highlight=False, width=100).print(table)
     for fleet in verdicts:
         for problem in fleet.problems:
-            print(f"{fleet.name}: {problem}", file=sys.stderr)
+            print(f"{fleet.worker_name}: {problem}", file=sys.stderr)
     sys.exit(any(fleet.problems for fleet in verdicts))
 
 

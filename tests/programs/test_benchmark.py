@@ -13,7 +13,7 @@ PLAUSIBLE = {"messages/s": (5, 1e6), "MiB": (15, 200), ", ms": (-50, 5000), ", s
 @pytest.mark.long(110)
 def test_every_measurement_has_a_row_of_plausible_figures(start_program):
     program = start_program("benchmark", "0.01", "--rounds", "1")
-    assert program.wait(150) == 0
+    program.wait_for_exit(seconds=150)
     rows = [re.split("  +", line.strip()) for line in program.out if re.search(" (yes|NO) *$", line)]
     measurements = Benchmark("localhost:9092", 0.01).measurements()
     assert [what for what, *_ in rows] == [measurement.what for measurement in measurements]
@@ -39,4 +39,5 @@ def test_without_a_reference_the_median_is_compared_with_the_bound():
 
 def test_an_invalid_argument_is_reported_without_a_traceback(start_program):
     program = start_program("benchmark", "--rounds", "0")
-    assert program.wait() == 2 and "there must be a round" in program.err[-1]
+    program.wait_for_exit(2)
+    assert "there must be a round" in program.err[-1]

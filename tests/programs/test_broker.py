@@ -2,10 +2,9 @@
 
 import re
 import signal
-import socket
 
 import pytest
-from broker import Broker, BrokerError, is_free
+from broker import Broker, BrokerError, free_port, is_free
 from support import output
 from support.network import address_of, silent_server
 from support.processes import SCRIPTS
@@ -15,14 +14,7 @@ pytestmark = pytest.mark.not_on_external_broker
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
-needs_9092 = pytest.mark.xdist_group("port 9092")  # one after the other
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # SIGHUP: the terminal's window is closed
-
-
-@pytest.fixture
-def port_9092():
-    if not is_free(9092):
-        pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
 
 
 def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypatch):
@@ -33,49 +25,43 @@ def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypa
     assert [*tmp_path.iterdir()] == []
 
 
-@needs_9092
-def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start, tmp_path, port_9092):
+def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start, tmp_path):
+    if not is_free(9092):
+        pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
     program = start_program("broker")
     program.wait_for("serves", seconds=60)
     [java] = program.children()
     for name in SCRIPTS:
         script = start(name, None)  # by default, the scripts look for it there
-        script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
+        script.wait_for(output.FIRST)
         script.kill()
     assert [*tmp_path.iterdir()] != []
     program.signal_until_exit(STOP_SIGNALS)
-    assert program.wait() == 0
+    program.wait_for_exit()
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
     assert [*tmp_path.iterdir()] == []
 
 
-@needs_9092
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program, tmp_path, port_9092):
-    program = start_program("broker")
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program, tmp_path):
+    program = start_program("broker", "--port", str(free_port()))
     wait_until(lambda: program.children(), what="it has started Java")
     program.signal(signal.SIGTERM)
-    assert program.wait() == 0
+    program.wait_for_exit()
     assert (program.out[-1], program.err) == (STOPPED, [])
     assert [*tmp_path.iterdir()] == []
 
 
-@needs_9092
 def test_a_port_in_use_is_reported_in_one_line(start_program, tmp_path):
-    with socket.socket() as mine:
-        if is_free(9092):
-            mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            mine.bind(("127.0.0.1", 9092))
-            mine.listen()
-        program = start_program("broker")
-        line = program.wait_for_failure()
-    assert line == "Port 9092 is in use. Stop the program that listens there, then try again."
+    with silent_server() as server:
+        port = server.getsockname()[1]
+        line = start_program("broker", "--port", str(port)).wait_for_failure()
+    assert line == f"Port {port} is in use. Stop the program that listens there, then try again."
     assert [*tmp_path.iterdir()] == []
 
 
-@needs_9092
 def test_a_failed_download_is_announced_and_reported_in_one_line(
-    start_program, tmp_path, port_9092, tmp_path_factory, monkeypatch
+    start_program, tmp_path, tmp_path_factory, monkeypatch
 ):
     home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
     with silent_server() as proxy:  # a network that takes requests and never answers
@@ -84,7 +70,7 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
             monkeypatch.setenv(name, f"http://{address_of(proxy)}")
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        program = start_program("broker")
+        program = start_program("broker", "--port", str(free_port()))
         program.wait_for("downloading Apache Kafka .* .44 MB, the first time only")
     line = program.wait_for_failure()
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.not_on_external_broker, pytest.mark.long(50)]
 
 def test_the_demo_loses_nothing_and_prints_what_the_picture_shows(start_program):
     program = start_program("demo")
-    assert program.wait(120) == 0
+    program.wait_for_exit(seconds=120)
     counts = dict(
         re.findall(r"^ *(published|processed|lost|processed twice) +(\d+) *$", "\n".join(program.out), re.M)
     )

@@ -18,7 +18,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
         workload.publish(6)
         workload.start(worker_name, signal_at=["SIGKILL", line, 2])
     for workload in workloads.values():
-        assert workload.workers[0].wait() == -9
+        workload.workers[0].wait_for_exit(-9)
         workload.start(worker_name)
     for line, workload in workloads.items():
         killed, successor = workload.workers
@@ -54,7 +54,8 @@ def test_a_worker_exits_on_an_exception_and_its_messages_are_redelivered(worker_
     first = workload.start(worker_name, fail_at=step)
     workload.wait_until_done()
     workload.publish(3)
-    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
+    first.wait_for_exit(1)
+    assert "the mail server is down" in first.err[-1]
     assert workload.committed() == 2
     second = workload.start(worker_name, session_timeout_ms=30_000)
     # the streaming worker leaves its group; the batch worker's session has to end first
@@ -71,7 +72,8 @@ def test_a_worker_exits_on_an_exception_in_a_rebalance_and_its_messages_are_rede
     workload.publish(4)
     wait_until(lambda: first.received(), what="something is in the buffer")
     second = workload.start(BATCH, BATCH_SECONDS=0.5)
-    assert first.wait() == 1 and "the mail server is down" in first.err[-1]
+    first.wait_for_exit(1)
+    assert "the mail server is down" in first.err[-1]
     workload.wait_until_done()
     second.stop_and_check()
     assert set(second.begun()) == set(workload.published)

@@ -54,7 +54,7 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
         workload.wait_for_members(1)
     in_parallel(lambda workload: workload.publish(3), busy)  # now, so that all begin at the same time
     for workload in busy:
-        workload.workers[0].wait_for(f"{output.SENDING}|{output.RECEIVED}")
+        workload.workers[0].wait_for(output.DELIVERED)
     getattr(breakable_broker, action)()
 
     def stop(workload):
@@ -68,7 +68,7 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
     for workload in busy:
         workload.start(BATCH_SECONDS=0.5)
         workload.wait_until_processed()
-        workload.check(repeated=1 if workload.name == STREAMING else 3)
+        workload.check(repeated=1 if workload.worker_name == STREAMING else 3)
     for workload in idle:
         workload.check()
 
@@ -101,7 +101,7 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
     for workload in busy_workloads:
         workload.publish(1)
     for worker in busy:
-        worker.wait_for(f"{output.SENDING}|{output.RECEIVED}")
+        worker.wait_for(output.DELIVERED)
     breakable_broker.kill()
     # the harder case: when connections are refused instead, poll() raises nothing
     with closing_connections(breakable_broker.port):

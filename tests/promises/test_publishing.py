@@ -16,7 +16,7 @@ def test_what_was_reported_before_a_signal_is_stored(start, cluster, stop_signal
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
     producer.wait_for(output.PUBLISHED, count=3)
     producer.signal(stop_signal)
-    assert producer.wait() == -stop_signal
+    producer.wait_for_exit(-stop_signal)
     assert producer.out == output.PRODUCER_LINES[: len(producer.out)] and producer.err == []
     count = len(producer.out)
     assert cluster.stored_values(topic)[:count] == output.PRODUCER_EMAILS[:count]
@@ -30,7 +30,7 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster):
     with closing_connections(breakable_broker.port):
         time.sleep(3)
     breakable_broker.start()
-    assert producer.wait() == 0
+    producer.wait_for_exit()
     assert (producer.out, producer.err) == (output.PRODUCER_LINES, [])
     assert cluster.stored_values(topic) == output.PRODUCER_EMAILS
 

@@ -58,7 +58,8 @@ def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is
 def test_a_worker_signalled_right_after_an_eviction_exits_with_code_1(new_workload):
     workload = evict_during_batch(new_workload, signal_at=["SIGTERM", output.COMMIT_FAILED, 1])
     first = workload.workers[0]
-    assert first.wait(with_slack(limits.EXIT_SECONDS)) == 1 and output.REDELIVERED in first.err[-1]
+    first.wait_for_exit(1, seconds=with_slack(limits.EXIT_SECONDS))
+    assert output.REDELIVERED in first.err[-1]
 
 
 def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_what_was_in_progress(

@@ -75,7 +75,7 @@ def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, 
     connection, _ = server.accept()
     with connection:
         script.signal(signal.SIGINT)
-        assert script.wait(with_slack(limits.IDLE_EXIT_SECONDS)) == -signal.SIGINT
+        script.wait_for_exit(-signal.SIGINT, seconds=with_slack(limits.IDLE_EXIT_SECONDS))
         assert (script.out, script.err) == ([], [])
 
 

@@ -46,7 +46,7 @@ def test_a_signal_after_any_line_leaves_each_message_processed_exactly_once(work
     for line in [output.STARTING, *output.WORK[worker_name]]:
         workload.publish(2)
         worker = workload.start(worker_name, signal_at=["SIGTERM", line, 1])
-        assert worker.wait() == 0
+        worker.wait_for_exit()
         check_handover(workload)
     drain_with(worker_name, workload)
 
@@ -67,7 +67,7 @@ def test_repeated_signals_change_nothing_until_the_process_has_exited(worker_nam
     worker = workload.start(worker_name)
     worker.wait_for(output.SENDING)
     assert worker.signal_until_exit([signal.SIGINT, signal.SIGTERM]) > 100
-    assert worker.wait() == 0
+    worker.wait_for_exit()
     last = [line for line in worker.out if re.search(f"{output.FINISHED}|{output.GOODBYE_LINE}", line)]
     assert last == worker.out[-2:]
     assert (worker.begun(), worker.err) == (workload.published, [])
@@ -82,7 +82,7 @@ def test_after_a_signal_the_buffer_is_the_last_batch(new_workload):
     worker.signal(signal.SIGINT)
     worker.wait_for(output.SENDING)
     workload.publish(1)  # it must leave this one to the next worker
-    assert worker.wait() == 0
+    worker.wait_for_exit()
     lines = output.lines_for_batch(workload.published[:3])
     assert (worker.out, worker.err) == ([output.STARTING_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 3

@@ -104,4 +104,4 @@ def test_kafka_python_still_loses_a_join(cluster):
 
 def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
     script = start(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
-    script.wait_for(f"{output.PUBLISHED}|{output.STARTING}")
+    script.wait_for(output.FIRST)

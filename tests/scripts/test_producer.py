@@ -10,7 +10,7 @@ def test_it_creates_the_topic_and_publishes_ten_emails_in_order(start, cluster):
     first = producer.wait_for(output.PUBLISHED)
     last = producer.wait_for(output.PUBLISHED, count=10)
     assert last - first > 0.8  # a tenth of a second apart, and flushed
-    assert producer.wait() == 0
+    producer.wait_for_exit()
     assert (producer.out, producer.err) == (output.PRODUCER_LINES, [])
     assert cluster.stored_values(topic) == output.PRODUCER_EMAILS
     with cluster.admin() as admin:
@@ -21,7 +21,7 @@ def test_it_creates_the_topic_and_publishes_ten_emails_in_order(start, cluster):
 def test_an_existing_topic_is_reported_and_used(start, cluster, topic):
     cluster.publish(topic, ["earlier@gmail.com"])
     producer = start(PRODUCER, cluster.address, TOPIC=topic)
-    assert producer.wait() == 0
+    producer.wait_for_exit()
     lines = [output.TOPIC_EXISTS_LINE.format(topic), *output.PRODUCER_LINES]
     assert (producer.out, producer.err) == (lines, [])
     assert cluster.stored_values(topic) == ["earlier@gmail.com", *output.PRODUCER_EMAILS]

@@ -1,14 +1,26 @@
 """The state of the broker, as a client sees it."""
 
+import functools
 import time
 import uuid
 from contextlib import suppress
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, OffsetSpec, ResourcePattern
-from kafka.errors import UnknownTopicOrPartitionError
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from support.waiting import wait_until
+
+
+def repeated(request):
+    """Repeat a request until it succeeds; after a restart, or for its first group, a broker needs a while."""
+
+    @functools.wraps(request)
+    def repeat(*args):
+        [answer] = wait_until(lambda: [request(*args)], what=f"the broker answers {request.__name__}()")
+        return answer
+
+    return repeat
 
 
 class Cluster:
@@ -84,19 +96,14 @@ class Cluster:
     def stored_values(self, topic):
         return [message.value.decode() for message in self.stored(topic)]
 
+    @repeated
     def committed(self, group, topic):
-        """Return the group's committed offsets on the topic: {partition number: offset}.
-
-        Wait until the broker can answer, which takes a while after a restart or before its first group.
-        """
-
-        def list_offsets():
-            with self.admin() as admin:
-                return [admin.list_group_offsets([group])[group]]
-
-        [offsets] = wait_until(list_offsets, what=f"the broker lists the offsets of the group {group}")
+        """Return the group's committed offsets on the topic: {partition number: offset}."""
+        with self.admin() as admin:
+            offsets = admin.list_group_offsets([group])[group]
         return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
 
+    @repeated
     def lag(self, group, topic):
         """Return how many stored messages the group has not committed."""
         committed = self.committed(group, topic)
@@ -106,19 +113,14 @@ class Cluster:
             ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         return sum(end.offset - committed.get(place.partition, 0) for place, end in ends.items())
 
+    @repeated
     def members(self, group):
-        """Return how many members the group has.
-
-        Wait until the broker can answer, which takes a while after a restart or before its first group.
-        """
-
-        def describe():
-            with self.admin() as admin:
-                description = admin.describe_groups([group])[group]
-            no_error = not description["error"] or "GroupIdNotFound" in description["error"]
-            return no_error and [len(description["members"])]
-
-        return wait_until(describe, what=f"the broker describes the group {group}")[0]
+        """Return how many members the group has."""
+        with self.admin() as admin:
+            description = admin.describe_groups([group])[group]
+        if description["error"] and "GroupIdNotFound" not in description["error"]:
+            raise KafkaError(description["error"])
+        return len(description["members"])
 
     def deny(self, operation, kind, name):
         """Deny everyone this operation (an ACLOperation), but let them describe the topic or group.

@@ -31,6 +31,8 @@ PUBLISHED, STARTING, READ = "^Published", "^starting", "^read"  # READ: bare_loo
 RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = [
     f"^{line.split()[0]}" for line in [RECEIVED_LINE, *BATCH_LINES]
 ]
+FIRST = f"{PUBLISHED}|{STARTING}"  # a script's first line on a topic that it creates
+DELIVERED = f"{RECEIVED}|{SENDING}"  # a worker's first line about a message
 WORK = {  # a worker's lines after its first, in their order
     "streaming_worker": [SENDING, UPDATING, FINISHED],
     "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],

@@ -59,6 +59,7 @@ class Process:
             stderr=subprocess.PIPE,
         )
         self.out_times, self.err_times = [], []
+        self._matches = {}  # see times()
         pipes = ((self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times))
         self._readers = [
             threading.Thread(target=self._read, args=(*pipe, on_line), daemon=True) for pipe in pipes
@@ -77,6 +78,10 @@ class Process:
     @property
     def pid(self):
         return self.popen.pid
+
+    @property
+    def is_running(self):
+        return self.popen.poll() is None
 
     @property
     def out(self):
@@ -98,14 +103,18 @@ class Process:
             shown[40:-80] = [f"... {len(shown) - 120} lines ..."]
         return "\n".join([f"--- {self.name}, exit code {self.popen.poll()}", *shown])
 
+    def times(self, pattern="", pipe="out"):
+        """Return the times of the lines that match the pattern; each line is searched only once."""
+        found, seen = self._matches.get((pattern, pipe), ([], 0))
+        new = (self.out_times if pipe == "out" else self.err_times)[seen:]
+        found += [at for at, line in new if re.search(pattern, line)]
+        self._matches[pattern, pipe] = found, seen + len(new)
+        return found
+
     def wait_for(self, pattern="", count=1, seconds=30, pipe="out"):
         """Wait for that many lines of output that match the pattern; return the time of the last one."""
-        lines = self.out_times if pipe == "out" else self.err_times
-
-        def times():
-            return [at for at, line in list(lines) if re.search(pattern, line)][count - 1 : count]
-
-        return self.wait_until(times, seconds, f"{self.name} prints {count} x {pattern!r}")[0]
+        what = f"{self.name} prints {count} x {pattern!r}"
+        return self.wait_until(lambda: self.times(pattern, pipe)[count - 1 : count], seconds, what)[0]
 
     wait_for_error = functools.partialmethod(wait_for, pipe="err")  # the same, with standard error
 
@@ -126,7 +135,7 @@ class Process:
     def signal_until_exit(self, signals):
         """Send the signals in turn, one every 4 ms, until it has exited; return how many were sent."""
         sent = 0
-        while self.popen.poll() is None:
+        while self.is_running:
             self.signal(signals[sent % len(signals)])
             sent += 1
             assert sent < 5000, f"{self.name} does not exit"
@@ -153,7 +162,7 @@ class Process:
             reader.join()
         return self.popen.returncode
 
-    def wait_and_check(self, exit_code=0, seconds=30):
+    def wait_for_exit(self, exit_code=0, seconds=30):
         """Wait until it has exited, which must be with this code."""
         assert self.wait(seconds) == exit_code, self.ending()
 
@@ -163,7 +172,7 @@ class Process:
 
     def wait_for_failure(self, seconds=30):
         """Wait for exit code 1; return what it printed to standard error, which must be one line."""
-        self.wait_and_check(1, seconds)
+        self.wait_for_exit(1, seconds)
         [line] = self.err
         return line
 
@@ -207,7 +216,7 @@ class Script(Process):
         """Stop a worker, and check that it exits within that many seconds of finishing its work."""
         signalled = time.monotonic()
         self.signal(signal_number)
-        self.wait_and_check(exit_code, 60)
+        self.wait_for_exit(exit_code, 60)
         work = [at for at, line in self.out_times if line != output.GOODBYE_LINE]
         took = time.monotonic() - max([signalled, *work])
         assert took < with_slack(seconds), f"{self.name} exited after {took:.1f} s"
@@ -216,9 +225,13 @@ class Script(Process):
         else:
             assert output.REDELIVERED in "".join(self.err[-1:]), self.ending()
 
+    def batches(self):
+        """Return the emails whose processing has begun, in lists: those of a batch, or of one message."""
+        return [emails for line in self.out if (emails := output.emails_begun(line))]
+
     def begun(self):
         """Return the emails whose processing has begun, in order; one that was repeated is there twice."""
-        return [email for line in self.out for email in output.emails_begun(line)]
+        return [email for batch in self.batches() for email in batch]
 
     def finished(self, until=float("inf")):
         """Return the emails whose processing had finished by that time.monotonic()."""

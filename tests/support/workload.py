@@ -48,23 +48,25 @@ class Record:
 class Workload(Record):
     """A topic, the group of the same name, its workers, and the emails published for them, each once.
 
-    name: of the workers, if they are all of one kind.
+    worker_name: of the workers, if they are all of one kind.
     settings: of the workers, as for Script. Processing takes them little time unless set otherwise.
     start_script: starts a worker; called as Script is.
     """
 
-    def __init__(self, cluster, name=None, partitions=1, topic_exists=True, start_script=Script, **settings):
+    def __init__(
+        self, cluster, worker_name=None, partitions=1, topic_exists=True, start_script=Script, **settings
+    ):
         super().__init__()
         self.cluster = cluster
-        self.name = name
+        self.worker_name = worker_name
         self.partitions = partitions
         self.topic = cluster.create_topic(partitions=partitions) if topic_exists else cluster.new_name()
         self.settings = {"TOPIC": self.topic, "WORK_SECONDS": 0.05, "BATCH_SECONDS": 0.5, **settings}
         self.start_script = start_script
 
-    def start(self, name=None, **settings):
+    def start(self, worker_name=None, **settings):
         """Start a worker of that name or the workload's. A streaming worker ignores settings for batches."""
-        name = name or self.name
+        name = worker_name or self.worker_name
         settings = {**self.settings, **settings}
         if name == STREAMING:
             settings = {key: value for key, value in settings.items() if key not in BATCH_SETTINGS}
@@ -138,7 +140,7 @@ class Workload(Record):
     def drain_and_check(self, repeated=0, seconds=30):
         """Wait until all messages are processed and committed, stop the workers, and check()."""
         self.wait_until_done(seconds)
-        running = [worker for worker in self.workers if worker.popen.poll() is None]
+        running = [worker for worker in self.workers if worker.is_running]
         in_parallel(Script.stop_and_check, running)
         self.check(repeated)
 
