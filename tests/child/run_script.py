@@ -7,7 +7,7 @@ before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These are inj
 the script's sleep(), print() or KafkaConsumer:
 
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
-    "poll_ms": N            poll() waits for no longer than N milliseconds
+    "limit_poll_ms": N      poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
     "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line that matches
 
@@ -62,7 +62,7 @@ def signal_at(script, signal_pattern_and_count):
     script.print = print_and_signal
 
 
-def poll_ms(script, milliseconds):
+def limit_poll_ms(script, milliseconds):
     class ShortPolls(script.KafkaConsumer):
         def poll(self, timeout_ms=0, max_records=None, update_offsets=True):
             return super().poll(min(milliseconds, timeout_ms), max_records, update_offsets)
@@ -84,7 +84,7 @@ def configure_consumer(script, settings):
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
 
 
-INJECTIONS = [fail_at, poll_ms, never_commit, signal_at]
+INJECTIONS = [fail_at, limit_poll_ms, never_commit, signal_at]
 
 
 def main():

@@ -20,7 +20,7 @@ def server():
 
 def test_a_worker_that_starts_before_its_topic_exists_processes_every_message(worker_name, new_workload):
     workload = new_workload(topic_exists=False)
-    workload.start(worker_name, poll_ms=2)  # the join for the new topic outlasts a poll()
+    workload.start(worker_name, limit_poll_ms=2)  # the join for the new topic outlasts a poll()
     workload.wait_for_members(1)
     time.sleep(1)  # a first join may take a while
     workload.cluster.create_topic(workload.topic)

@@ -26,7 +26,7 @@ def test_ten_emails_pass_through_the_unchanged_scripts(start, cluster):
     batch.wait_for(output.UPDATING)
     batch.stop_and_check(signal_number=signal.SIGINT)
     assert (batch.received(), batch.begun(), batch.err) == (8, output.PRODUCER_EMAILS[2:], [])
-    assert cluster.committed("group1", "user_signups") == {0: 10}
+    assert cluster.committed_offsets("group1", "user_signups") == {0: 10}
 
 
 def test_ascii_stdout_does_not_crash_the_worker(worker_name, new_workload, monkeypatch):

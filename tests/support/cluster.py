@@ -97,7 +97,7 @@ class Cluster:
         return [message.value.decode() for message in self.stored(topic)]
 
     @repeated
-    def committed(self, group, topic):
+    def committed_offsets(self, group, topic):
         """Return the group's committed offsets on the topic: {partition number: offset}."""
         with self.admin() as admin:
             offsets = admin.list_group_offsets([group])[group]
@@ -106,7 +106,7 @@ class Cluster:
     @repeated
     def lag(self, group, topic):
         """Return how many stored messages the group has not committed."""
-        committed = self.committed(group, topic)
+        committed = self.committed_offsets(group, topic)
         with self.admin() as admin:
             [description] = admin.describe_topics([topic])
             places = [TopicPartition(topic, entry["partition_index"]) for entry in description["partitions"]]

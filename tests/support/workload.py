@@ -105,7 +105,7 @@ class Workload(Record):
 
     def committed(self):
         """Return how many messages the group has committed."""
-        return sum(self.cluster.committed(self.topic, self.topic).values())
+        return sum(self.cluster.committed_offsets(self.topic, self.topic).values())
 
     def lag(self):
         """Return how many messages the group has not committed, whether or not they are emails."""
