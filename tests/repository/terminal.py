@@ -20,6 +20,7 @@ or comes before ^\.
 A line about Kafka's download may come at any time. Only the broker goes on running.
 """
 
+import functools
 import os
 import re
 import signal
@@ -139,6 +140,8 @@ class Terminal:
         settings |= {"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"}
         settings |= {"PS1": f"{ENDED.format('$?')}\n", "HISTFILE": ""}
         options = {"cwd": ROOT, "echo": False, "encoding": "utf-8", "codec_errors": "backslashreplace"}
+        # A shell that runs the tests in the background has them, and what they start, ignore SIGQUIT.
+        options["preexec_fn"] = functools.partial(signal.signal, signal.SIGQUIT, signal.SIG_DFL)
         self.bash = pexpect.spawn("bash --norc --noprofile --noediting", env=os.environ | settings, **options)
         self.bash.expect_exact(ENDED.format(0) + "\r\n")  # the first prompt
 
