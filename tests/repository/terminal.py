@@ -20,9 +20,9 @@ or comes before ^\.
 A line about Kafka's download may come at any time. Only the broker goes on running.
 """
 
-import functools
 import os
 import re
+import resource
 import signal
 import time
 from typing import NamedTuple
@@ -130,6 +130,12 @@ class Reader:
             process.kill()
 
 
+def heed_sigquit():
+    """Let SIGQUIT end a program without a core file, even if a shell runs the tests in the background."""
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 class Terminal:
     """A terminal in which bash runs one command at a time; the prompt says how the last one ended."""
 
@@ -140,8 +146,7 @@ class Terminal:
         settings |= {"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"}
         settings |= {"PS1": f"{ENDED.format('$?')}\n", "HISTFILE": ""}
         options = {"cwd": ROOT, "echo": False, "encoding": "utf-8", "codec_errors": "backslashreplace"}
-        # A shell that runs the tests in the background has them, and what they start, ignore SIGQUIT.
-        options["preexec_fn"] = functools.partial(signal.signal, signal.SIGQUIT, signal.SIG_DFL)
+        options["preexec_fn"] = heed_sigquit
         self.bash = pexpect.spawn("bash --norc --noprofile --noediting", env=os.environ | settings, **options)
         self.bash.expect_exact(ENDED.format(0) + "\r\n")  # the first prompt
 
