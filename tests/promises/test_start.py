@@ -5,9 +5,9 @@ import time
 from itertools import pairwise
 
 import pytest
-from broker import Broker, free_port
+from broker import Broker
 from support import limits, output
-from support.network import address_of, silent_server
+from support.network import address_of, free_port, silent_server
 from support.processes import PRODUCER, SCRIPTS, WORKERS
 from support.waiting import with_slack
 

@@ -190,7 +190,7 @@ def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(workload, 
         worker = workload.start()
         worker.wait_for_exit(1)
         assert [*worker.out, "...", worker.err[-1]] == shown
-    assert cluster.committed_offsets(workload.topic, workload.topic) == {}
+    assert workload.committed_offsets() == {}
 
 
 @pytest.mark.usefixtures("retrying_worker")
@@ -216,7 +216,7 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
         "reason": b"KeyError('email')",
         "origin": f"{topic}, partition 0, offset 2".encode(),
     }
-    assert cluster.committed_offsets(topic, topic) == {0: len(poison) + 1}
+    assert workload.committed_offsets() == {0: len(poison) + 1}
 
 
 def mail_server(script):
@@ -236,7 +236,7 @@ def test_an_outage_that_passes_is_retried_until_it_has_passed(retrying_worker, w
     worker.wait_for("^sending")
     worker.stop_and_check()
     assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
-    assert cluster.committed_offsets(workload.topic, workload.topic) == {0: 1}
+    assert workload.committed_offsets() == {0: 1}
 
 
 def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_worker, workload, cluster):
@@ -248,7 +248,7 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_w
     assert worker.err[-1] == "ConnectionError: no mail server"
     assert sum("Attempt failed" in line for line in worker.err) == 2
     assert cluster.stored(dead_letters) == []
-    assert cluster.committed_offsets(workload.topic, workload.topic) == {}
+    assert workload.committed_offsets() == {}
 
 
 @pytest.mark.not_on_external_broker
@@ -257,7 +257,7 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workloa
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
     cluster.publish(workload.topic, ["not JSON"])
     workload.start().wait_for_exit(1, seconds=60)
-    assert cluster.committed_offsets(workload.topic, workload.topic) == {}
+    assert workload.committed_offsets() == {}
 
 
 def test_the_readers_unit_test_passes(once_worker):

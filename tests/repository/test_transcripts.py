@@ -7,10 +7,10 @@ reader's, and saved before the page is played.
 import contextlib
 
 import pytest
-from broker import free_port
 from repository.readme import Block, blocks, files_to_save
 from repository.terminal import BROKER, Reader, Step, texts_of, with_ends
 from support.cluster import Cluster
+from support.network import free_port
 from support.output import FINISHED
 from support.processes import BATCH, PRODUCER
 

@@ -79,6 +79,13 @@ def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limi
         assert {int(number) for number in found} == {limit}, f"{name}.py and support/limits.py differ"
 
 
+def test_the_limits_of_the_scripts_keep_the_promises():
+    # a failed commit, the pause after it, the last commit, and leaving the group
+    assert 2 * limits.COMMIT_SECONDS + limits.RETRY_SECONDS + limits.CLOSE_SECONDS <= limits.EXIT_SECONDS
+    assert max(limits.CONNECT_SECONDS, limits.HEARTBEAT_SECONDS) < limits.REPORT_SECONDS
+    assert limits.SESSION_SECONDS < limits.TAKEOVER_SECONDS
+
+
 def test_no_private_name_of_a_library_is_used_except_for_the_lost_join(script_name):
     nodes = ast.walk(ast.parse((ROOT / f"{script_name}.py").read_text(encoding="utf-8")))
     names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]

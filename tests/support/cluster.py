@@ -12,15 +12,15 @@ from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from support.waiting import wait_until
 
 
-def repeated(request):
-    """Repeat a request until it succeeds; after a restart, or for its first group, a broker needs a while."""
+def retried(request):
+    """Retry a request until it succeeds; after a restart, or for its first group, a broker needs a while."""
 
     @functools.wraps(request)
-    def repeat(*args):
+    def retry(*args):
         [answer] = wait_until(lambda: [request(*args)], what=f"the broker answers {request.__name__}()")
         return answer
 
-    return repeat
+    return retry
 
 
 class Cluster:
@@ -96,14 +96,14 @@ class Cluster:
     def stored_values(self, topic):
         return [message.value.decode() for message in self.stored(topic)]
 
-    @repeated
+    @retried
     def committed_offsets(self, group, topic):
         """Return the group's committed offsets on the topic: {partition number: offset}."""
         with self.admin() as admin:
             offsets = admin.list_group_offsets([group])[group]
         return {place.partition: offset.offset for place, offset in offsets.items() if place.topic == topic}
 
-    @repeated
+    @retried
     def lag(self, group, topic):
         """Return how many stored messages the group has not committed."""
         committed = self.committed_offsets(group, topic)
@@ -113,7 +113,7 @@ class Cluster:
             ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         return sum(end.offset - committed.get(place.partition, 0) for place, end in ends.items())
 
-    @repeated
+    @retried
     def members(self, group):
         """Return how many members the group has."""
         with self.admin() as admin:

@@ -17,7 +17,7 @@ import psutil
 
 from support import output
 from support.limits import EXIT_SECONDS
-from support.signals import suspend
+from support.signals import freeze, thaw
 from support.waiting import wait_until, with_slack
 
 ROOT = Path(__file__).parents[2]
@@ -147,10 +147,10 @@ class Process:
         self.wait()
 
     def freeze(self):
-        suspend(self.popen.pid)
+        freeze(self.pid)
 
     def thaw(self):
-        psutil.Process(self.popen.pid).resume()
+        thaw(self.pid)
 
     def wait(self, seconds=30):
         """Wait until it has exited and all its output is read; return its exit code (-9 after SIGKILL)."""

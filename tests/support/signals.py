@@ -8,17 +8,23 @@ import time
 
 import psutil
 
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # Ctrl+C, kill, a closed terminal
 
-def suspend(pid):
-    """Freeze a process with SIGSTOP, and wait until it has stopped."""
+
+def freeze(pid):
+    """Send SIGSTOP to a process, and wait until it has stopped: it answers nothing, but stays connected."""
     process = psutil.Process(pid)
     process.suspend()
     while process.status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
 
 
+def thaw(pid):
+    psutil.Process(pid).resume()
+
+
 def on_stop_signals(handler):
-    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:  # Ctrl+C, kill, a closed terminal
+    for number in STOP_SIGNALS:
         signal.signal(number, handler)
 
 

@@ -105,7 +105,11 @@ class Workload(Record):
 
     def committed(self):
         """Return how many messages the group has committed."""
-        return sum(self.cluster.committed_offsets(self.topic, self.topic).values())
+        return sum(self.committed_offsets().values())
+
+    def committed_offsets(self):
+        """Return the group's committed offsets: {partition number: offset}."""
+        return self.cluster.committed_offsets(self.topic, self.topic)
 
     def lag(self):
         """Return how many messages the group has not committed, whether or not they are emails."""
