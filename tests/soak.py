@@ -139,6 +139,7 @@ class Fleet(Workload):
             "processed": len(self.published) - len(lost),
             "lost": len(lost),
             "repeated": repeated,
+            "explained repeats, at most": explained,
             **self.faults,
             "exited unexpectedly": 0,
             **self.exits,
