@@ -38,7 +38,8 @@ BARE_LOOP = "bare_loop"
 PROCESSED = f"{UPDATING}|{READ}"  # what a worker, or the bare loop, prints about messages
 
 # measure(argument) returns a figure; arguments: the subject and, unless the bound is for the subject's own
-# median, the reference; compare: makes the value that has the bound from both medians; bound: "<= 2", say.
+# median, the reference; compare(the subject's median, the reference's) returns the value that has the bound,
+# "<= 2", say.
 Measurement = namedtuple("Measurement", "what measure arguments compare bound")
 
 
@@ -92,7 +93,7 @@ class Benchmark:
             run.end()
 
     def line_rate(self, name, waiting, lines, **settings):
-        """Return the lines a second about processed messages, from the first to the one of that number."""
+        """Return PROCESSED lines per second, from the first to that number; `waiting`: messages in all."""
         with self.running(name, self.shared_topic(waiting), **settings) as run:
             return (lines - 1) / (run.wait_for(PROCESSED, lines, 60) - run.wait_for(PROCESSED))
 
@@ -210,7 +211,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="how many times each is measured (default: 3)")
     args = parser.parse_args()
     if not 0.01 <= args.scale <= 10 or args.rounds < 1:
-        parser.error("the scale must be from 0.01 to 10, and there must be a round")
+        parser.error("the scale must be from 0.01 to 10, and --rounds at least 1")
     load = psutil.getloadavg()[0]
     table = Table("measured", "median (range)", "compared with", "value", "bound", "met", box=None)
     goodbye = "Stopped; nothing that the benchmark started is still running."

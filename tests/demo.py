@@ -103,7 +103,7 @@ class Demo(Record):
     def summarize(self, is_complete):
         """Count, and print what was counted; return whether everything went as promised.
 
-        is_complete: whether all acts were played, in which every script has ended as it should.
+        is_complete: whether every act was completed, so that every script has exited as it should.
         """
         lines = [line for producer in self.producers for line in producer.out]
         self.published = [email for line in lines if (email := output.value_in(line, output.PUBLISHED_LINE))]
@@ -117,7 +117,7 @@ class Demo(Record):
         self.console.print(table)
         if is_complete:
             count = len(self.producers + self.workers)
-            self.console.print(Text(f"\nAll {count} processes ended as they should, with exit code 0."))
+            self.console.print(Text(f"\nAll {count} processes exited with code 0, as they should."))
         return is_complete and not (lost or twice)
 
     def run(self, *acts):

@@ -48,7 +48,8 @@ FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "
 class Fleet(Workload):
     """The workers of one kind, what is published for them, and what has happened to them.
 
-    frozen: {worker: when to thaw it}. thawed: {worker: when that was}. outage_at: when the last one began.
+    frozen: {worker: when to thaw it}. thawed: {worker: when it was}. outage_at: when the last outage began.
+    All times are those of time.monotonic().
     faults, exits: how many of each kind there were. problems: what is wrong, in words.
     """
 
@@ -110,13 +111,13 @@ class Fleet(Workload):
             self.running.append(self.start())
 
     def gave_up_connecting(self, worker):
-        """Return whether the worker exited, as promised, since a fault kept the broker down for 20 s."""
+        """Return whether the worker exited, as promised, because a fault kept the broker down for 20 s."""
         worker.wait()
         is_struck = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
         return is_struck and output.NOT_CONNECTED in "".join(worker.err)
 
     def remaining(self):
-        """Return how much is not processed or not committed, or frozen."""
+        """Return the number of unprocessed emails, uncommitted messages and frozen workers."""
         return len(self.lost()) + self.lag() + len(self.frozen)
 
     def verdict(self):

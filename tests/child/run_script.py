@@ -9,7 +9,7 @@ the script's sleep(), print() or KafkaConsumer:
     "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
     "limit_poll_ms": N      poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
-    "signal_at": ["SIGTERM", PATTERN, N]    SIGTERM arrives after the N-th line that matches
+    "signal_at": ["SIGTERM", PATTERN, N]    the script gets this signal after its N-th matching line
 
 All others are settings of the script's KafkaConsumer. The script's file is not changed.
 """
@@ -43,7 +43,7 @@ def fail_at(script, number):
 
 
 def skip_work(script):
-    script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes Linux 50 us
+    script.sleep = lambda seconds: seconds and time.sleep(seconds)  # even sleep(0) takes 50 us on Linux
 
 
 def signal_at(script, signal_pattern_and_count):

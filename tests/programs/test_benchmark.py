@@ -40,4 +40,4 @@ def test_without_a_reference_the_median_is_compared_with_the_bound():
 def test_an_invalid_argument_is_reported_without_a_traceback(start_program):
     program = start_program("benchmark", "--rounds", "0")
     program.wait_for_exit(2)
-    assert "there must be a round" in program.err[-1]
+    assert "--rounds at least 1" in program.err[-1]

@@ -1,4 +1,4 @@
-"""The embedded broker: a class that the tests use, and a program in place of `docker compose up`."""
+"""The broker that the tests start: a class, and a program in place of `docker compose up`."""
 
 import re
 import signal
@@ -17,12 +17,18 @@ READY = "Apache Kafka serves localhost:9092; Ctrl+C stops it and removes its dat
 STOPPED = "stopped; the data is removed"
 
 
+@pytest.fixture(autouse=True)
+def check_that_nothing_is_left(tmp_path):
+    """Check that no temporary file is left when the test is over."""
+    yield
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
         pass
     assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
-    assert [*tmp_path.iterdir()] == []
 
 
 def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start, tmp_path):
@@ -40,29 +46,24 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, 
     program.wait_for_exit()
     assert (program.out, program.err) == (["starting Apache Kafka", READY, "", STOPPED], [])
     assert not java.is_running() and is_free(9092)
-    assert [*tmp_path.iterdir()] == []
 
 
-def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program, tmp_path):
+def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program):
     program = start_program("broker", "--port", str(free_port()))
     wait_until(lambda: program.children(), what="it has started Java")
     program.signal(signal.SIGTERM)
     program.wait_for_exit()
     assert (program.out[-1], program.err) == (STOPPED, [])
-    assert [*tmp_path.iterdir()] == []
 
 
-def test_a_port_in_use_is_reported_in_one_line(start_program, tmp_path):
+def test_a_port_in_use_is_reported_in_one_line(start_program):
     with silent_server() as server:
         port = server.getsockname()[1]
         line = start_program("broker", "--port", str(port)).wait_for_failure()
     assert line == f"Port {port} is in use. Stop the program that listens there, then try again."
-    assert [*tmp_path.iterdir()] == []
 
 
-def test_a_failed_download_is_announced_and_reported_in_one_line(
-    start_program, tmp_path, tmp_path_factory, monkeypatch
-):
+def test_a_failed_download_is_announced_and_reported(start_program, tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")  # nothing has been downloaded into it yet
     with silent_server() as proxy:  # a network that takes requests and never answers
         monkeypatch.setenv("HOME", str(home))
@@ -76,4 +77,3 @@ def test_a_failed_download_is_announced_and_reported_in_one_line(
     assert line.startswith("Cannot download Apache Kafka (") and line.endswith(
         "The first run needs network access."
     )
-    assert [*tmp_path.iterdir()] == []

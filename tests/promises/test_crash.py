@@ -13,7 +13,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
 ):
     """SIGKILL comes with a line about the second message, or about the second batch of three."""
     size = 1 if worker_name == STREAMING else 3
-    workloads = {line: new_workload(BUFFER_SIZE=3) for line in output.WORK[worker_name]}
+    workloads = {line: new_workload(BUFFER_SIZE=3) for line in output.WORK_PATTERNS[worker_name]}
     for line, workload in workloads.items():
         workload.publish(6)
         workload.start(worker_name, signal_at=["SIGKILL", line, 2])

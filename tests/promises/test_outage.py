@@ -129,7 +129,7 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
 def wait_for_new_log(workload):
     """Publish to a topic that has been created again until a message arrives.
 
-    The first ones may not: kafka-python can take the new log for the old one, truncated, and seek to its end.
+    The first ones may not: kafka-python can mistake the new log for a truncated old one, and seek to its end.
     """
     numbers = itertools.count()
 

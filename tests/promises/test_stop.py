@@ -43,7 +43,7 @@ def test_a_signal_at_any_moment_leaves_each_message_processed_exactly_once(new_w
 
 def test_a_signal_after_any_line_leaves_each_message_processed_exactly_once(worker_name, new_workload):
     workload = new_workload()
-    for line in [output.STARTING, *output.WORK[worker_name]]:
+    for line in [output.STARTING, *output.WORK_PATTERNS[worker_name]]:
         workload.publish(2)
         worker = workload.start(worker_name, signal_at=["SIGTERM", line, 1])
         worker.wait_for_exit()

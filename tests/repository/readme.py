@@ -1,4 +1,4 @@
-"""The main README, and what a reader's terminal finds."""
+"""The main README, and the PATH in a reader's terminal."""
 
 import os
 import re

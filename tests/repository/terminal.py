@@ -15,8 +15,8 @@ How a transcript is read:
     $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
                                    the machine is; after 9 s if that line is "..." or missing
 
-For 3 s, no line may come before a ^C that follows "..." or begins a block, and after one that ends its line
-or comes before ^\.
+3 s without a line must precede a ^C that follows "..." or begins a block, and follow a ^C that ends its line
+or precedes ^\.
 A line about Kafka's download may come at any time. Only the broker goes on running.
 """
 
@@ -37,7 +37,7 @@ KEYS = {"^C": signal.SIGINT, "^Z": signal.SIGTSTP, "^\\": signal.SIGQUIT}
 ENTER, DOTS, SILENCE = "^J", "...", "(no line)"
 EXIT_CODES = {"Quit…": 131, "[1]+  Stopped": 148}  # after these lines; otherwise 0
 PERHAPS = "(perhaps more)"
-ENDED = "(ended with exit code {})"  # the prompt, a line of its own
+EXITED = "(exited with code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
 PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 
@@ -80,14 +80,14 @@ def steps_of_page():
                 yield Step(terminal, block, running[terminal], text)
 
 
-def with_ends(steps):
-    """Yield these steps, and one more after the last of each command: how it ends."""
+def with_exits(steps):
+    """Yield these steps, and one more after the last of each command: its exit code."""
     for index, step in enumerate(steps):
         yield step
         later = [other.text for other in steps[index + 1 :] if other.terminal == step.terminal] or ["$ "]
         if later[0].startswith("$ ") and step.command != BROKER:
             [code] = [EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)] or [0]
-            yield step._replace(text=ENDED.format(code))
+            yield step._replace(text=EXITED.format(code))
 
 
 class Reader:
@@ -98,7 +98,7 @@ class Reader:
 
     def __init__(self, port, folder):
         self.port, self.folder = port, folder
-        self.steps = list(with_ends(list(steps_of_page())))
+        self.steps = list(with_exits(list(steps_of_page())))
         names = sorted({step.terminal for step in self.steps})
         self.terminals = {name: Terminal(name, self) for name in names}
 
@@ -144,11 +144,11 @@ class Terminal:
         self.has_dots = False  # whether "..." comes before the line that is expected next
         settings = {"BOOTSTRAP_SERVERS": f"localhost:{reader.port}", "TMPDIR": str(reader.folder)}
         settings |= {"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"}
-        settings |= {"PS1": f"{ENDED.format('$?')}\n", "HISTFILE": ""}
+        settings |= {"PS1": f"{EXITED.format('$?')}\n", "HISTFILE": ""}
         options = {"cwd": ROOT, "echo": False, "encoding": "utf-8", "codec_errors": "backslashreplace"}
         options["preexec_fn"] = heed_sigquit
         self.bash = pexpect.spawn("bash --norc --noprofile --noediting", env=os.environ | settings, **options)
-        self.bash.expect_exact(ENDED.format(0) + "\r\n")  # the first prompt
+        self.bash.expect_exact(EXITED.format(0) + "\r\n")  # the first prompt
 
     def play(self, step):
         if step.text.startswith("$ "):
@@ -184,7 +184,7 @@ class Terminal:
     def is_familiar(self, line, command):
         """Return whether the page shows this line, digits aside, for this command."""
         texts = [re.sub(r"\d+", "0", step.text) for step in self.reader.steps if step.command == command]
-        return not line.startswith("(") and re.sub(r"\d+", "0", line) in texts  # "(": SILENCE or ENDED
+        return not line.startswith("(") and re.sub(r"\d+", "0", line) in texts  # "(": SILENCE or EXITED
 
     def next_line(self, expected):
         """Return the next line, or SILENCE if none comes for a while."""

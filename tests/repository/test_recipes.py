@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ IMPORT_OS = "import os\n"
 BEFORE_TOPIC = "\nTOPIC = "
 CLIENT_ARGUMENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
-WORK = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
+WORK_LINE = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
 ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
 TOPIC = "user_signups"
@@ -64,7 +65,7 @@ def edit(script, *changes):
 def copies(tmp_path):
     """Copies of the three scripts, for the reader's changes: {name: path}."""
     for name in SCRIPTS:
-        (tmp_path / f"{name}.py").write_text((ROOT / f"{name}.py").read_text(encoding="utf-8"), "utf-8")
+        shutil.copy(ROOT / f"{name}.py", tmp_path)
     return {name: tmp_path / f"{name}.py" for name in SCRIPTS}
 
 
@@ -182,7 +183,7 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, add
 
 
 @pytest.mark.usefixtures("once_worker")
-def test_without_a_dead_letter_topic_a_poison_message_is_a_crash_loop(workload, cluster):
+def test_without_a_dead_letter_topic_a_poison_message_causes_a_crash_loop(workload, cluster):
     (publish, _), (_, shown) = transcript("crash-loop")
     shell(publish, cluster.address, workload.topic)
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
@@ -223,11 +224,11 @@ def mail_server(script):
     """Make the worker's mail server fail until the file that is returned exists."""
     file = script.parent / "is_up"
     failure = f"if not os.path.exists({str(file)!r}):\n        raise ConnectionError('no mail server')"
-    edit(script, (WORK, f"    {failure}\n{WORK}"))
+    edit(script, (WORK_LINE, f"    {failure}\n{WORK_LINE}"))
     return file
 
 
-def test_an_outage_that_passes_is_retried_until_it_has_passed(retrying_worker, workload, cluster):
+def test_work_is_retried_until_a_temporary_outage_ends(retrying_worker, workload, cluster):
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     is_up = mail_server(retrying_worker)
     worker = workload.start(PAUSES=[0.1] * 200)

@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 from repository.readme import Block, blocks, files_to_save
-from repository.terminal import BROKER, Reader, Step, texts_of, with_ends
+from repository.terminal import BROKER, Reader, Step, texts_of, with_exits
 from support.cluster import Cluster
 from support.network import free_port
 from support.output import FINISHED
@@ -35,14 +35,14 @@ def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
     assert texts_of([run, "...", "one", "$ python b.py"]) == [*after_its_last_line, "$ python b.py"]
 
 
-def test_the_player_of_transcripts_checks_how_each_command_but_the_broker_ends():
+def test_the_player_of_transcripts_checks_the_exit_code_of_each_command_but_the_broker():
     first, second, third, fourth = (Block("", [], number) for number in (1, 5, 7, 9))
     broker = Step("1", first, BROKER, f"$ {BROKER}")
     a, b = Step("2", second, "python a.py", "one"), Step("2", third, "python b.py", "$ python b.py")
     last = Step("2", fourth, "python b.py", "Quit…")
-    killed = Step("2", fourth, "python b.py", "(ended with exit code 131)")
-    ended = Step("2", second, "python a.py", "(ended with exit code 0)")
-    assert list(with_ends([broker, a, b, last])) == [broker, a, ended, b, last, killed]
+    killed = Step("2", fourth, "python b.py", "(exited with code 131)")
+    exited = Step("2", second, "python a.py", "(exited with code 0)")
+    assert list(with_exits([broker, a, b, last])) == [broker, a, exited, b, last, killed]
 
 
 @pytest.fixture

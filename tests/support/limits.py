@@ -1,6 +1,6 @@
 """Time limits of the scripts, in seconds, and the promises that follow from them.
 
-Whoever changes one in a script changes it here, too; a test in test_interface.py asks for that.
+When you change one in a script, change it here, too; test_limits.py checks that they agree.
 """
 
 # In the scripts
@@ -19,4 +19,4 @@ REPORT_SECONDS = 30  # a failure to connect or to join is reported: CONNECT_SECO
 TAKEOVER_SECONDS = 20  # a killed worker's successor is at work: SESSION_SECONDS, then a rebalance
 EXIT_SECONDS = 10  # exit after a signal and the work: a commit, RETRY_SECONDS, the last commit, close()
 REBALANCE_EXIT_SECONDS = 35  # the same in a rebalance, where kafka-python waits 30 s for a commit
-IDLE_EXIT_SECONDS = 1  # exit after a signal without work: poll() returns within 0.5 s, then close()
+IDLE_EXIT_SECONDS = 1  # exit of an idle worker: poll() returns within 0.5 s, then close()

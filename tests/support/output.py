@@ -1,4 +1,4 @@
-"""What the scripts print: whole lines or templates (X_LINE), patterns and parts (X); and what a line says."""
+"""What the scripts print: lines, templates (X_LINE), patterns and parts of lines (X); and how to parse it."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = [
 ]
 FIRST = f"{PUBLISHED}|{STARTING}"  # a script's first line on a topic that it creates
 DELIVERED = f"{RECEIVED}|{SENDING}"  # a worker's first line about a message
-WORK = {  # a worker's lines after its first, in their order
+WORK_PATTERNS = {  # a worker's lines after its first, in their order
     "streaming_worker": [SENDING, UPDATING, FINISHED],
     "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
 }

@@ -124,7 +124,7 @@ class Process:
         def value():
             output_had_ended = self.output_has_ended
             value = condition()
-            assert value or not output_had_ended, f"{self.ending()}, before: {what}"
+            assert value or not output_had_ended, f"{self.describe_exit()}, before: {what}"
             return value
 
         return wait_until(value, seconds, what)
@@ -164,10 +164,10 @@ class Process:
 
     def wait_for_exit(self, exit_code=0, seconds=30):
         """Wait until it has exited, which must be with this code."""
-        assert self.wait(seconds) == exit_code, self.ending()
+        assert self.wait(seconds) == exit_code, self.describe_exit()
 
-    def ending(self):
-        """Return how it exited, in words; the last line is that of standard error, if it has any."""
+    def describe_exit(self):
+        """Wait for its exit; return its exit code and last line (of standard error, if any) in words."""
         return f"{self.name} exited with code {self.wait()}, last line {(self.out + self.err or [''])[-1]!r}"
 
     def wait_for_failure(self, seconds=30):
@@ -221,9 +221,9 @@ class Script(Process):
         took = time.monotonic() - max([signalled, *work])
         assert took < with_slack(seconds), f"{self.name} exited after {took:.1f} s"
         if exit_code == 0:
-            assert self.out[-1:] == [output.GOODBYE_LINE], self.ending()
+            assert self.out[-1:] == [output.GOODBYE_LINE], self.describe_exit()
         else:
-            assert output.REDELIVERED in "".join(self.err[-1:]), self.ending()
+            assert output.REDELIVERED in "".join(self.err[-1:]), self.describe_exit()
 
     def batches(self):
         """Return the emails whose processing has begun, in lists: those of a batch, or of one message."""

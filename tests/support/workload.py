@@ -39,7 +39,7 @@ class Record:
     def repeated(self):
         """Return a Counter of the emails whose processing began more often than they were published.
 
-        An email that was published without an acknowledgement may be stored, and begun, once.
+        An email published without acknowledgement may have been stored: processing it once is no repeat.
         """
         begun = Counter(self.begun())
         return begun - (Counter(self.published) | Counter(set(begun)))
@@ -48,7 +48,7 @@ class Record:
 class Workload(Record):
     """A topic, the group of the same name, its workers, and the emails published for them, each once.
 
-    worker_name: of the workers, if they are all of one kind.
+    worker_name: the worker to start unless start() names another.
     settings: of the workers, as for Script. Processing takes them little time unless set otherwise.
     start_script: starts a worker; called as Script is.
     """
@@ -152,7 +152,7 @@ class Workload(Record):
 def send_steadily(workloads, per_second, is_over):
     """Send that many emails a second to each workload until is_over is set; yield their futures.
 
-    Whoever iterates may wait for each, or leave them in flight. Those are waited for when it is over.
+    The caller may wait for each future or not; when it is over, up to 60 s are spent on waiting for the rest.
     """
     number = len(workloads[0].published)
     with workloads[0].cluster.producer() as producer:
