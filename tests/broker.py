@@ -52,7 +52,7 @@ def kafka_jars():
     notice.daemon = True
     try:
         lock = Path.home() / ".cache" / "kafka-jars.lock"
-        lock.parent.mkdir(exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=DOWNLOAD_SECONDS):  # parallel tests would download into the same files
             notice.start()
             return os.pathsep.join(str(jar) for jar in jgo.build(JARS).all_jars)
@@ -197,7 +197,7 @@ def main():
     parser = argparse.ArgumentParser(description="Serve Apache Kafka on localhost until Ctrl+C.")
     parser.add_argument("--port", type=int, default=9092, help="default: 9092, where the scripts look for it")
     port = parser.parse_args().port
-    with ending_cleanly("stopped; the data is removed", BrokerError, exit_code=0):
+    with ending_cleanly(BrokerError, "stopped; the data is removed", exit_code=0):
         print("starting Apache Kafka", flush=True)
         with Broker(port, host="localhost") as broker:
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)

@@ -20,8 +20,10 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
 BROKER_GROUPS = 3  # the tests that kill or freeze a broker run in this many processes
 
 
-def pytest_configure(config):
-    """Start the broker that most tests share, in the first process of pytest (pytest-xdist starts more)."""
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts more processes
+def pytest_sessionstart(session):
+    """Start the broker that most tests share, in the first process of pytest."""
+    config = session.config
     is_first_process = not hasattr(config, "workerinput")
     if EXTERNAL_BROKER or not is_first_process or config.option.collectonly:
         return
@@ -57,17 +59,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def own_broker():
+def broker_of_group():
     """What breakable_broker yields: a broker for the tests of one group."""
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def breakable_broker(own_broker, cluster):
+def breakable_broker(broker_of_group, cluster):
     """A broker that the test may kill or freeze. Afterwards it serves again."""
-    yield own_broker
-    own_broker.restore()
+    yield broker_of_group
+    broker_of_group.restore()
     cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
@@ -75,7 +77,7 @@ def breakable_broker(own_broker, cluster):
 def address(request):
     """The address of the test's broker, or else of the one that most tests share."""
     if "breakable_broker" in request.fixturenames:
-        return request.getfixturevalue("own_broker").address
+        return request.getfixturevalue("broker_of_group").address
     return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 
 
@@ -98,14 +100,14 @@ def processes():
 
 
 @pytest.fixture
-def start(processes):
+def start_script(processes):
     """start(name, address, **settings) starts a Script, which is ended when the test is over."""
 
-    def start(name, address, **settings):
+    def start_script(name, address, **settings):
         processes.append(Script(name, address, **settings))
         return processes[-1]
 
-    return start
+    return start_script
 
 
 @pytest.fixture
@@ -125,9 +127,9 @@ def start_program(processes, tmp_path):
 
 
 @pytest.fixture
-def new_workload(cluster, start):
+def new_workload(cluster, start_script):
     """new_workload(**settings) creates a Workload, whose workers are ended when the test is over."""
-    return functools.partial(Workload, cluster, start_script=start)
+    return functools.partial(Workload, cluster, start_script=start_script)
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--picture", action="store_true", help=f"write tests/{PICTURE.name}")
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
-    with ending_cleanly("Stopped; nothing that the demo started is still running.", BrokerError):
+    with ending_cleanly(BrokerError):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker:
             demo = Demo(broker.address, is_picture)

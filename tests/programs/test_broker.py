@@ -31,14 +31,14 @@ def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypa
     assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
 
 
-def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start, tmp_path):
+def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start_script, tmp_path):
     if not is_free(9092):
         pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
     program = start_program("broker")
     program.wait_for("serves", seconds=60)
     [java] = program.children()
     for name in SCRIPTS:
-        script = start(name, None)  # by default, the scripts look for it there
+        script = start_script(name, None)  # by default, the scripts look for it there
         script.wait_for(output.FIRST)
         script.kill()
     assert [*tmp_path.iterdir()] != []

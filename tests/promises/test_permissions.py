@@ -36,8 +36,8 @@ def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_wo
     assert not worker.begun() and workload.committed() == 0
 
 
-def test_the_producer_reports_a_missing_permission(start, cluster, topic):
+def test_the_producer_reports_a_missing_permission(start_script, cluster, topic):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, topic)
-    producer = start(PRODUCER, cluster.address, TOPIC=topic)
+    producer = start_script(PRODUCER, cluster.address, TOPIC=topic)
     assert "TopicAuthorization" in producer.wait_for_failure()
     assert producer.out == [output.TOPIC_EXISTS_LINE.format(topic)]

@@ -11,9 +11,9 @@ from support.processes import PRODUCER
 from support.waiting import wait_until, with_slack
 
 
-def test_what_was_reported_before_a_signal_is_stored(start, cluster, stop_signal):
+def test_what_was_reported_before_a_signal_is_stored(start_script, cluster, stop_signal):
     topic = cluster.new_name()
-    producer = start(PRODUCER, cluster.address, TOPIC=topic)
+    producer = start_script(PRODUCER, cluster.address, TOPIC=topic)
     producer.wait_for(output.PUBLISHED, count=3)
     producer.signal(stop_signal)
     producer.wait_for_exit(-stop_signal)
@@ -22,9 +22,9 @@ def test_what_was_reported_before_a_signal_is_stored(start, cluster, stop_signal
     assert cluster.stored_values(topic)[:count] == output.PRODUCER_EMAILS[:count]
 
 
-def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster):
+def test_a_broker_restart_loses_no_message(start_script, breakable_broker, cluster):
     topic = cluster.new_name()
-    producer = start(PRODUCER, breakable_broker.address, TOPIC=topic)
+    producer = start_script(PRODUCER, breakable_broker.address, TOPIC=topic)
     producer.wait_for(output.PUBLISHED, count=3)
     breakable_broker.kill()
     with closing_connections(breakable_broker.port):
@@ -36,9 +36,9 @@ def test_a_broker_restart_loses_no_message(start, breakable_broker, cluster):
 
 
 @pytest.mark.long(40)
-def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start, cluster, topic):
+def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start_script, cluster, topic):
     exists = output.TOPIC_EXISTS_LINE.format(topic)
-    producer = start(PRODUCER, cluster.address, TOPIC=topic, signal_at=["SIGSTOP", f"^{exists}", 1])
+    producer = start_script(PRODUCER, cluster.address, TOPIC=topic, signal_at=["SIGSTOP", f"^{exists}", 1])
     producer.wait_for(exists)
     cluster.delete_topics()
     producer.thaw()
@@ -47,9 +47,9 @@ def test_a_topic_deleted_before_the_first_message_is_an_error_within_30_s(start,
 
 
 @pytest.mark.long(40)
-def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, cluster):
+def test_a_message_not_stored_within_30_s_is_an_error(start_script, breakable_broker, cluster):
     topic = cluster.new_name()
-    producer = start(PRODUCER, breakable_broker.address, TOPIC=topic)
+    producer = start_script(PRODUCER, breakable_broker.address, TOPIC=topic)
     producer.wait_for(output.PUBLISHED, count=3)
     breakable_broker.freeze()
     line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 5))
@@ -64,7 +64,7 @@ def test_a_message_not_stored_within_30_s_is_an_error(start, breakable_broker, c
 
 @pytest.mark.long(40)
 @pytest.mark.not_on_external_broker
-def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
+def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start_script):
     """The broker asks its controller, here a process of its own, for a block of producer ids.
 
     Only get() has a limit here: kafka-python's delivery_timeout_ms does not begin before there is an id.
@@ -90,7 +90,7 @@ def test_a_producer_that_gets_no_producer_id_gives_up_after_30_s(start):
     with controller, broker:
         topic = Cluster(broker.address).create_topic()
         line_about_topic = output.TOPIC_EXISTS_LINE.format(topic)
-        producer = start(PRODUCER, broker.address, TOPIC=topic, on_line=lambda _: controller.freeze())
+        producer = start_script(PRODUCER, broker.address, TOPIC=topic, on_line=lambda _: controller.freeze())
         began = producer.wait_for(line_about_topic)
         line = producer.wait_for_failure(60)
         assert -1 < time.monotonic() - began - limits.STORE_SECONDS < with_slack(2)

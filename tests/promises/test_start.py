@@ -44,22 +44,22 @@ def check_reported_address(script, address, seconds):
     assert repr(address) in line and (output.WORKER_HINT in line or script.name == PRODUCER)
 
 
-def test_an_invalid_address_is_reported_at_once(start):
+def test_an_invalid_address_is_reported_at_once(start_script):
     for name, address in zip(SCRIPTS, ["localhost:port", "localhost:", "localhost:port"], strict=True):
-        check_reported_address(start(name, address), address, 10)
+        check_reported_address(start_script(name, address), address, 10)
 
 
 @pytest.mark.long(50)
-def test_an_unavailable_broker_is_reported_within_30_s(start, server):
+def test_an_unavailable_broker_is_reported_within_30_s(start_script, server):
     nobody = f"127.0.0.1:{free_port()}"
     cases = [(name, nobody) for name in SCRIPTS]
     cases += zip(SCRIPTS, [address_of(server), "no-such-host.invalid:9092", ""], strict=True)
-    for script, address in [(start(name, address), address) for name, address in cases]:
+    for script, address in [(start_script(name, address), address) for name, address in cases]:
         check_reported_address(script, address, limits.REPORT_SECONDS)
 
 
-def test_connecting_is_retried_every_second(script_name, start, server):
-    start(script_name, address_of(server))
+def test_connecting_is_retried_every_second(script_name, start_script, server):
+    start_script(script_name, address_of(server))
     attempts = []
     while not attempts or attempts[-1] < attempts[0] + 9:
         connection, _ = server.accept()
@@ -70,8 +70,8 @@ def test_connecting_is_retried_every_second(script_name, start, server):
     assert min(gaps[-4:]) > 0.7, gaps  # at first kafka-python retries sooner
 
 
-def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, start, server):
-    script = start(script_name, address_of(server))
+def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, start_script, server):
+    script = start_script(script_name, address_of(server))
     connection, _ = server.accept()
     with connection:
         script.signal(signal.SIGINT)
@@ -79,8 +79,8 @@ def test_a_script_exits_within_a_second_of_ctrl_c_while_connecting(script_name, 
         assert (script.out, script.err) == ([], [])
 
 
-def check_reported_failure_to_join(broker, start):
-    workers = [start(name, broker.address) for name in WORKERS]
+def check_reported_failure_to_join(broker, start_script):
+    workers = [start_script(name, broker.address) for name in WORKERS]
     for worker in workers:
         worker.wait_for_error(seconds=with_slack(limits.REPORT_SECONDS))
         worker.wait_for_error(count=2, seconds=with_slack(limits.REPORT_SECONDS))
@@ -91,19 +91,19 @@ def check_reported_failure_to_join(broker, start):
 
 @pytest.mark.long(50)
 @pytest.mark.not_on_external_broker
-def test_an_advertised_address_that_cannot_be_reached_is_reported_within_30_s_and_again(start):
+def test_an_advertised_address_that_cannot_be_reached_is_reported_within_30_s_and_again(start_script):
     broker = Broker()
     listeners = broker.properties["advertised.listeners"]
     broker.properties["advertised.listeners"] = listeners.replace(broker.address, f"127.0.0.1:{free_port()}")
     with broker:
-        producer = start(PRODUCER, broker.address)
+        producer = start_script(PRODUCER, broker.address)
         line = producer.wait_for_failure()
         assert "KafkaConnectionError" in line and output.BROKER_IS_BLAMED not in line
-        check_reported_failure_to_join(broker, start)
+        check_reported_failure_to_join(broker, start_script)
 
 
 @pytest.mark.long(50)
 @pytest.mark.not_on_external_broker
-def test_a_missing_group_coordinator_is_reported_within_30_s_and_again(start):
+def test_a_missing_group_coordinator_is_reported_within_30_s_and_again(start_script):
     with Broker(properties={"offsets.topic.replication.factor": 3}) as broker:
-        check_reported_failure_to_join(broker, start)
+        check_reported_failure_to_join(broker, start_script)

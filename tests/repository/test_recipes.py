@@ -111,7 +111,7 @@ def write_certificates(folder):
 
 @pytest.mark.not_on_external_broker
 @pytest.mark.long(40)
-def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, monkeypatch):
+def test_the_scripts_connect_with_tls_and_a_password(start_script, copies, tmp_path, monkeypatch):
     write_certificates(tmp_path)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     broker = Broker(
@@ -136,12 +136,12 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         code = script.read_text(encoding="utf-8")
         script.write_text(code.replace(CLIENT_ARGUMENT, f"**SECURITY, {CLIENT_ARGUMENT}"), "utf-8")
     with broker:
-        without = start(BATCH, broker.address)
-        start(PRODUCER, broker.address, folder=tmp_path).wait_for_exit()
-        streaming = start(STREAMING, broker.address, folder=tmp_path)
+        without = start_script(BATCH, broker.address)
+        start_script(PRODUCER, broker.address, folder=tmp_path).wait_for_exit()
+        streaming = start_script(STREAMING, broker.address, folder=tmp_path)
         streaming.wait_for(output.FINISHED, count=2)
         streaming.stop_and_check()
-        batch = start(BATCH, broker.address, folder=tmp_path)
+        batch = start_script(BATCH, broker.address, folder=tmp_path)
         batch.wait_for(output.FINISHED)
         batch.stop_and_check()
         assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
@@ -149,17 +149,17 @@ def test_the_scripts_connect_with_tls_and_a_password(start, copies, tmp_path, mo
         admin = f"kafka-python admin -b {ADDRESS} {options} groups list-offsets -g group1"
         assert "'lag': 0" in "".join(shell(admin, broker.address))
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
-        wrong = start(STREAMING, broker.address, folder=tmp_path)
+        wrong = start_script(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
             assert output.NOT_CONNECTED in script.wait_for_failure(40)
 
 
 @pytest.mark.usefixtures("once_worker")
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
-    start, copies, tmp_path, workload, cluster
+    start_script, copies, tmp_path, workload, cluster
 ):
     edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), change_in_diff("json"))
-    start(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait_for_exit()
+    start_script(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait_for_exit()
     messages = cluster.stored(workload.topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
     first = workload.start()

@@ -64,12 +64,12 @@ def test_the_transcripts_of_sections_1_to_5_match_what_happens(reader):
 @pytest.mark.long(100)
 @pytest.mark.timeout(300)
 @pytest.mark.not_on_external_broker
-def test_the_transcripts_of_sections_6_and_7_match_what_happens(reader, start):
+def test_the_transcripts_of_sections_6_and_7_match_what_happens(reader, start_script):
     reader.play([0])
     address = f"localhost:{reader.port}"
-    start(PRODUCER, address).wait_for_exit()
+    start_script(PRODUCER, address).wait_for_exit()
     Cluster(address).publish("user_signups", ["ada@example.com", "bob@site.org"])
-    worker = start(BATCH, address)  # section 5, too, leaves twelve sign-ups, all of them committed
+    worker = start_script(BATCH, address)  # section 5, too, leaves twelve sign-ups, all of them committed
     worker.wait_for(FINISHED)
     worker.stop_and_check()
     reader.play([6, 7])

@@ -54,6 +54,6 @@ def test_importing_a_script_has_no_effect_and_the_names_of_the_article_are_there
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start, cluster, topic):
-    script = start(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
+def test_bootstrap_servers_may_be_several_separated_by_commas(script_name, start_script, cluster, topic):
+    script = start_script(script_name, f"127.0.0.1:1,{cluster.address}", TOPIC=topic)
     script.wait_for(output.FIRST)

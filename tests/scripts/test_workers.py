@@ -12,16 +12,16 @@ from support.workload import NEVER
 
 @pytest.mark.not_on_external_broker
 @pytest.mark.long(20)
-def test_ten_emails_pass_through_the_unchanged_scripts(start, cluster):
+def test_ten_emails_pass_through_the_unchanged_scripts(start_script, cluster):
     cluster.topics.add("user_signups")
-    start(PRODUCER, cluster.address).wait_for_exit()
+    start_script(PRODUCER, cluster.address).wait_for_exit()
 
-    streaming = start(STREAMING, cluster.address)
+    streaming = start_script(STREAMING, cluster.address)
     streaming.wait_for(output.UPDATING, count=2)
     streaming.stop_and_check(signal_number=signal.SIGINT)
     assert (streaming.begun(), streaming.err) == (output.PRODUCER_EMAILS[:2], [])
 
-    batch = start(BATCH, cluster.address)
+    batch = start_script(BATCH, cluster.address)
     waited = batch.wait_for(output.PROCESSING) - batch.wait_for(output.STARTING)
     assert -0.5 < waited - limits.BATCH_SECONDS < 3
     batch.wait_for(output.UPDATING)

@@ -35,7 +35,9 @@ def stop_once(signum, frame):
 
 
 @contextlib.contextmanager
-def ending_cleanly(goodbye, expected_error, exit_code=130):
+def ending_cleanly(
+    expected_error, goodbye="Stopped; nothing that was started is still running.", exit_code=130
+):
     """Exit with goodbye and exit_code after a signal, or with the message and code 1 after expected_error."""
     on_stop_signals(stop_once)
     try:

@@ -1,1 +1,0 @@
-"""What the tests and the programs share; tests/README.md says which module has what."""
