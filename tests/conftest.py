@@ -17,7 +17,7 @@ ACCESS_CONTROL = {  # for the tests in which the broker denies something
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
-BROKER_GROUPS = 3  # the tests that kill or freeze a broker run in this many processes
+BREAKABLE_BROKERS = 3  # the tests that kill or freeze a broker are split among this many
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts more processes
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "breakable_broker" not in item.fixturenames)
     breaking = [item for item in items if "breakable_broker" in item.fixturenames]
     for number, item in enumerate(breaking):
-        item.add_marker(pytest.mark.xdist_group(f"broker {number % BROKER_GROUPS + 1}"))
+        item.add_marker(pytest.mark.xdist_group(f"breakable broker {number % BREAKABLE_BROKERS + 1}"))
     for item in items:
         if EXTERNAL_BROKER and (item in breaking or item.get_closest_marker("not_on_external_broker")):
             item.add_marker(
@@ -59,17 +59,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def broker_of_group():
-    """What breakable_broker yields: a broker for the tests of one group."""
+def reused_broker():
+    """What breakable_broker yields: one broker for several tests, one after the other."""
     with Broker(properties=ACCESS_CONTROL) as broker:
         yield broker
 
 
 @pytest.fixture
-def breakable_broker(broker_of_group, cluster):
+def breakable_broker(reused_broker, cluster):
     """A broker that the test may kill or freeze. Afterwards it serves again."""
-    yield broker_of_group
-    broker_of_group.restore()
+    yield reused_broker
+    reused_broker.restore()
     cluster.members("no-such-group")  # raises unless the group coordinator answers
 
 
@@ -77,7 +77,7 @@ def breakable_broker(broker_of_group, cluster):
 def address(request):
     """The address of the test's broker, or else of the one that most tests share."""
     if "breakable_broker" in request.fixturenames:
-        return request.getfixturevalue("broker_of_group").address
+        return request.getfixturevalue("reused_broker").address
     return EXTERNAL_BROKER or os.environ["SHARED_BROKER"]
 
 
@@ -101,7 +101,7 @@ def processes():
 
 @pytest.fixture
 def start_script(processes):
-    """start(name, address, **settings) starts a Script, which is ended when the test is over."""
+    """start_script(name, address, **settings) starts a Script, which is ended when the test is over."""
 
     def start_script(name, address, **settings):
         processes.append(Script(name, address, **settings))

@@ -255,7 +255,7 @@ def main():
     names = [args.worker] if args.worker else WORKERS
     faults = [args.fault] if args.fault else FAULTS
     settings = {"never_commit": True} if args.never_commit else {}
-    with ending_cleanly(BrokerError), Broker() as broker:
+    with ending_cleanly((BrokerError, AssertionError)), Broker() as broker:
         verdicts = Soak(broker, args.seconds, args.seed, names, settings).run(faults)
     table = Table("", *(fleet.worker_name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):

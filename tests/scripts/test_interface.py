@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support import limits, output
+from support import output
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
 
 IMPORT = """
@@ -32,7 +32,7 @@ WORKER = {**EVERY_SCRIPT, "GROUP_ID": "group1", "WORK_SECONDS": 0.5, "is_shuttin
         (STREAMING, WORKER, ["main", "sleep", "graceful_exit", "process_message"]),
         (
             BATCH,
-            {**WORKER, "BATCH_SECONDS": limits.BATCH_SECONDS, "BUFFER_SIZE": 10_000},
+            {**WORKER, "BATCH_SECONDS": 5, "BUFFER_SIZE": 10_000},
             ["main", "sleep", "exit_gracefully", "process_messages", "Consumer"],
         ),
     ],

@@ -8,7 +8,6 @@ from contextlib import suppress
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, OffsetSpec, ResourcePattern
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError
-
 from support.waiting import wait_until
 
 

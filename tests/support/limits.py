@@ -10,7 +10,8 @@ METADATA_SECONDS = 10  # metadata_max_age_ms: a worker looks for new partitions 
 HEARTBEAT_SECONDS = 20  # a worker checks this often whether its last heartbeat is older than this
 COMMIT_SECONDS = 2  # commit(timeout_ms=...)
 RETRY_SECONDS = 2  # the streaming worker's pause after a failed commit
-CLOSE_SECONDS = 3  # close(timeout_ms=...) of the streaming worker; the batch worker's is shorter
+CLOSE_SECONDS = 3  # close(timeout_ms=...) of the streaming worker
+BATCH_CLOSE_SECONDS = 2  # the same of the batch worker
 STORE_SECONDS = 30  # get(timeout=...): how long the producer waits for an acknowledgement
 BATCH_SECONDS = 5  # how long the batch worker collects a batch
 

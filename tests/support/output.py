@@ -12,15 +12,17 @@ STARTING_LINE = {
     "streaming_worker": "starting streaming consumer worker",
     "batch_worker": "starting batch consumer worker",
 }
+MESSAGE_SENDING_LINE = "sending email to {}"
 MESSAGE_LINES = [
-    "sending email to {}",
+    MESSAGE_SENDING_LINE,
     "updating user {} status to Waiting Confirmation",
     "finished processing message",
 ]
 RECEIVED_LINE = "received {} message{}, inserting into the queue buffer"
+BATCH_SENDING_LINE = "sending email to user {}"
 BATCH_LINES = [
     "processing message in queue buffer",
-    "sending email to user {}",
+    BATCH_SENDING_LINE,
     "updating status to Waiting Confirmation for users {}",
     "finished processing messages",
 ]
@@ -77,7 +79,7 @@ def value_in(line, template):
 
 def emails_begun(line):
     """Return the emails in this line if it is the one with which a worker begins to process them, or []."""
-    if (batch := value_in(line, BATCH_LINES[1])) and batch.startswith("["):
+    if (batch := value_in(line, BATCH_SENDING_LINE)) and batch.startswith("["):
         return ast.literal_eval(batch)
-    email = value_in(line, MESSAGE_LINES[0])
+    email = value_in(line, MESSAGE_SENDING_LINE)
     return [email] if email else []

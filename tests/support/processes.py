@@ -14,7 +14,6 @@ import uuid
 from pathlib import Path
 
 import psutil
-
 from support import output
 from support.limits import EXIT_SECONDS
 from support.signals import freeze, thaw
