@@ -29,13 +29,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from support.cluster import Cluster
-from support.output import FINISHED, READ, UPDATING, email_of
+from support.output import FINISHED, UPDATING, email_of
 from support.processes import BATCH, STREAMING, Script
-from support.signals import ending_cleanly
+from support.signals import exiting_cleanly
 from support.waiting import wait_until
 
 BARE_LOOP = "bare_loop"
-PROCESSED = f"{UPDATING}|{READ}"  # what a worker, or the bare loop, prints about messages
+PROCESSED = f"{UPDATING}|^read"  # what a worker, or the bare loop, prints about messages
 
 # measure(argument) returns a figure; arguments: the subject and, unless the bound is for the subject's own
 # median, the reference; compare(the subject's median, the reference's) returns the value that has the bound,
@@ -215,7 +215,7 @@ def main():
     load = psutil.getloadavg()[0]
     table = Table("measured", "median (range)", "compared with", "value", "bound", "met", box=None)
     print("starting a broker (Apache Kafka)", flush=True)
-    with ending_cleanly((BrokerError, AssertionError)), Broker() as broker:
+    with exiting_cleanly((BrokerError, AssertionError)), Broker() as broker:
         benchmark = Benchmark(broker.address, args.scale)
         benchmark.commit_rate(BARE_LOOP)  # not measured: a broker's first commits are slower
         for measurement in track(benchmark.measurements(), "measuring", disable=not sys.stdout.isatty()):

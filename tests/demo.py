@@ -3,7 +3,7 @@
     python tests/demo.py              both workers, about half a minute
     python tests/demo.py --picture    the streaming worker only; writes tests/demo.svg, the README's picture
 
-It starts a broker of its own. Exit code: 0 if every script exited as it should and no sign-up was lost or
+It starts a broker of its own. Exit code: 0 if every script exited as it should and no message was lost or
 processed twice; 130 after Ctrl+C; otherwise 1. Set NO_COLOR for output without colors.
 """
 
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from support import output
 from support.processes import BATCH, PRODUCER, STREAMING, Script
-from support.signals import ending_cleanly
+from support.signals import exiting_cleanly
 from support.workload import Record
 
 PICTURE = Path(__file__).with_name("demo.svg")
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--picture", action="store_true", help=f"write tests/{PICTURE.name}")
     is_picture = parser.parse_args().picture
     acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
-    with ending_cleanly(BrokerError):
+    with exiting_cleanly(BrokerError):
         print("starting a broker (Apache Kafka)", flush=True)
         with Broker() as broker:
             demo = Demo(broker.address, is_picture)

@@ -29,7 +29,7 @@ from rich.table import Table
 from support import limits, output
 from support.cluster import Cluster
 from support.processes import BATCH, STREAMING, WORKERS
-from support.signals import ending_cleanly
+from support.signals import exiting_cleanly
 from support.waiting import wait_until
 from support.workload import SHORT_SESSION, Workload, send_steadily
 
@@ -114,7 +114,7 @@ class Fleet(Workload):
         """Return whether the worker exited, as promised, because a fault kept the broker down for 20 s."""
         worker.wait()
         is_struck = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
-        return is_struck and output.NOT_CONNECTED in "".join(worker.err)
+        return is_struck and output.NOT_CONNECTED_TEXT in "".join(worker.err)
 
     def remaining(self):
         """Return the number of unprocessed emails, uncommitted messages and frozen workers."""
@@ -255,7 +255,7 @@ def main():
     names = [args.worker] if args.worker else WORKERS
     faults = [args.fault] if args.fault else FAULTS
     settings = {"never_commit": True} if args.never_commit else {}
-    with ending_cleanly((BrokerError, AssertionError)), Broker() as broker:
+    with exiting_cleanly((BrokerError, AssertionError)), Broker() as broker:
         verdicts = Soak(broker, args.seconds, args.seed, names, settings).run(faults)
     table = Table("", *(fleet.worker_name for fleet in verdicts), box=None)
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):

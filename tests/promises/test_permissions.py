@@ -21,7 +21,7 @@ def test_a_worker_without_permission_exits_and_says_why(worker_name, new_workloa
         worker = workload.start(worker_name)
     error = f"{kind.capitalize()}Authorization"
     line = worker.wait_for_failure()
-    assert error in line and output.REDELIVERED in line and output.GOODBYE_LINE not in worker.out
+    assert error in line and output.REDELIVERED_TEXT in line and output.GOODBYE_LINE not in worker.out
     if moment == "while at work":
         assert workload.committed() < len(worker.finished())  # the last commit was rejected
 
@@ -32,7 +32,7 @@ def test_a_worker_that_loses_its_permission_leaves_its_buffer_to_the_next(new_wo
     worker = workload.start(BATCH)
     worker.wait_for(output.RECEIVED)
     workload.cluster.deny(ACLOperation.READ, ResourceType.TOPIC, workload.topic)
-    assert output.REDELIVERED in worker.wait_for_failure()
+    assert output.REDELIVERED_TEXT in worker.wait_for_failure()
     assert not worker.begun() and workload.committed() == 0
 
 

@@ -53,7 +53,7 @@ def test_a_message_not_stored_within_30_s_is_an_error(start_script, breakable_br
     producer.wait_for(output.PUBLISHED, count=3)
     breakable_broker.freeze()
     line = producer.wait_for_failure(with_slack(limits.STORE_SECONDS + 5))
-    assert breakable_broker.address in line and f"Is the broker {output.BROKER_IS_BLAMED}" in line
+    assert breakable_broker.address in line and f"Is the broker {output.BLAMES_BROKER_TEXT}" in line
     breakable_broker.thaw()
     count = len(producer.out)
     assert producer.out == output.PRODUCER_LINES[:count]

@@ -41,7 +41,7 @@ def test_messages_published_before_and_after_a_worker_starts_are_processed(worke
 def check_reported_address(script, address, seconds):
     line = script.wait_for_failure(60)
     assert script.out == [] and time.monotonic() - script.started < with_slack(seconds)
-    assert repr(address) in line and (output.WORKER_HINT in line or script.name == PRODUCER)
+    assert repr(address) in line and (output.HINT_TEXT in line or script.name == PRODUCER)
 
 
 def test_an_invalid_address_is_reported_at_once(start_script):
@@ -98,7 +98,7 @@ def test_an_advertised_address_that_cannot_be_reached_is_reported_within_30_s_an
     with broker:
         producer = start_script(PRODUCER, broker.address)
         line = producer.wait_for_failure()
-        assert "KafkaConnectionError" in line and output.BROKER_IS_BLAMED not in line
+        assert "KafkaConnectionError" in line and output.BLAMES_BROKER_TEXT not in line
         check_reported_failure_to_join(broker, start_script)
 
 

@@ -12,6 +12,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS, NAIVE = "localhost:9092", "/tmp/naive"  # the broker, and the folder for what the reader writes
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
 
+CAREFUL_PARTS = {  # the recipes that make careful.py of worker.py, with patterns for what they replace
+    "careful-settings": r"^    group_id=.*\n",
+    "careful-loop": r"^for message (.*\n)*?(?=^\S)",
+}
+
 
 class Block(NamedTuple):
     """A block of the main README: the paragraph above it, its lines, and the number of the first one."""
@@ -60,9 +65,8 @@ def files_to_save():
     """{name: code} of the files that the reader saves in /tmp/naive."""
     saved = [block for block in blocks("python") if NAIVE in block.file]
     files = {Path(block.file).name: "\n".join(block.lines) for block in saved}
-    parts = {r"^    group_id=.*\n": "careful-settings", r"^for message (.*\n)*?(?=^\S)": "careful-loop"}
     careful = files["worker.py"]
-    for replaced, name in parts.items():
+    for name, replaced in CAREFUL_PARTS.items():
         careful, count = re.subn(replaced, lambda _, name=name: recipe(name), careful, flags=re.M)
         assert count == 1, f"README.md, section 4: what does {name} replace?"
     return {**files, "careful.py": careful}

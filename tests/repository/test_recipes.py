@@ -12,7 +12,7 @@ import trustme
 from broker import Broker
 from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
-from repository.readme import ADDRESS, PATH, README, matches, recipe
+from repository.readme import ADDRESS, CAREFUL_PARTS, PATH, README, matches, recipe
 from support import output
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
 from support.waiting import wait_until
@@ -70,17 +70,17 @@ def copies(tmp_path):
 
 
 @pytest.fixture
-def once_worker(copies):
+def once_script(copies):
     """streaming_worker.py with the recipe "once"; its path."""
     edit(copies[STREAMING], (PROCESS_MESSAGE, f"{recipe('once')}\n\n"))
     return copies[STREAMING]
 
 
 @pytest.fixture
-def retrying_worker(once_worker):
+def retrying_script(once_script):
     """streaming_worker.py with the recipes "once" and "retries"; its path."""
-    edit(once_worker, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
-    return once_worker
+    edit(once_script, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
+    return once_script
 
 
 @pytest.fixture
@@ -93,8 +93,7 @@ def test_every_recipe_is_used():
     recipes = re.findall(r"^```\w+ recipe=(\S+)$", README, re.M)
     here = (ROOT / "tests/repository/test_recipes.py").read_text(encoding="utf-8")
     used = re.findall(r"""(?:recipe|in_diff|transcript)\(["']([\w-]+)""", here)
-    in_transcripts = {"careful-settings", "careful-loop"}
-    assert set(recipes) - in_transcripts == set(used)
+    assert set(recipes) == {*used, *CAREFUL_PARTS}
 
 
 def write_certificates(folder):
@@ -151,10 +150,10 @@ def test_the_scripts_connect_with_tls_and_a_password(start_script, copies, tmp_p
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
         wrong = start_script(STREAMING, broker.address, folder=tmp_path)
         for script in without, wrong:
-            assert output.NOT_CONNECTED in script.wait_for_failure(40)
+            assert output.NOT_CONNECTED_TEXT in script.wait_for_failure(40)
 
 
-@pytest.mark.usefixtures("once_worker")
+@pytest.mark.usefixtures("once_script")
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     start_script, copies, tmp_path, workload, cluster
 ):
@@ -172,17 +171,17 @@ def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     assert second.begun() == []
 
 
-@pytest.mark.usefixtures("once_worker")
+@pytest.mark.usefixtures("once_script")
 def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, address):
     _, (publish, _), (_, shown) = transcript("once-run")
     shell(publish, address, workload.topic)
     worker = workload.start()
     worker.wait_for("^already sent")
     worker.stop_and_check()
-    assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's sign-ups
+    assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's messages
 
 
-@pytest.mark.usefixtures("once_worker")
+@pytest.mark.usefixtures("once_script")
 def test_without_a_dead_letter_topic_a_poison_message_causes_a_crash_loop(workload, cluster):
     (publish, _), (_, shown) = transcript("crash-loop")
     shell(publish, cluster.address, workload.topic)
@@ -194,7 +193,7 @@ def test_without_a_dead_letter_topic_a_poison_message_causes_a_crash_loop(worklo
     assert workload.committed_offsets() == {}
 
 
-@pytest.mark.usefixtures("retrying_worker")
+@pytest.mark.usefixtures("retrying_script")
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(workload, cluster):
     topic = workload.topic
     cluster.topics.add(dead_letters := f"{topic}.dlq")
@@ -228,9 +227,9 @@ def mail_server(script):
     return file
 
 
-def test_work_is_retried_until_a_temporary_outage_ends(retrying_worker, workload, cluster):
+def test_work_is_retried_until_a_temporary_outage_ends(retrying_script, workload, cluster):
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    is_up = mail_server(retrying_worker)
+    is_up = mail_server(retrying_script)
     worker = workload.start(PAUSES=[0.1] * 200)
     worker.wait_for_error("^Attempt failed", count=3)
     is_up.touch()
@@ -240,10 +239,10 @@ def test_work_is_retried_until_a_temporary_outage_ends(retrying_worker, workload
     assert workload.committed_offsets() == {0: 1}
 
 
-def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_worker, workload, cluster):
+def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_script, workload, cluster):
     dead_letters = cluster.create_topic(f"{workload.topic}.dlq")
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    mail_server(retrying_worker)
+    mail_server(retrying_script)
     worker = workload.start(PAUSES=[0.1, 0.2])
     worker.wait_for_exit(1)
     assert worker.err[-1] == "ConnectionError: no mail server"
@@ -253,7 +252,7 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_w
 
 
 @pytest.mark.not_on_external_broker
-@pytest.mark.usefixtures("retrying_worker")
+@pytest.mark.usefixtures("retrying_script")
 def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workload, cluster):
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
     cluster.publish(workload.topic, ["not JSON"])
@@ -261,8 +260,8 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workloa
     assert workload.committed_offsets() == {}
 
 
-def test_the_readers_unit_test_passes(once_worker):
-    (once_worker.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
+def test_the_readers_unit_test_passes(once_script):
+    (once_script.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
-    done = subprocess.run(command, cwd=once_worker.parent, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=once_script.parent, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

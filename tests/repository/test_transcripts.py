@@ -69,7 +69,7 @@ def test_the_transcripts_of_sections_6_and_7_match_what_happens(reader, start_sc
     address = f"localhost:{reader.port}"
     start_script(PRODUCER, address).wait_for_exit()
     Cluster(address).publish("user_signups", ["ada@example.com", "bob@site.org"])
-    worker = start_script(BATCH, address)  # section 5, too, leaves twelve sign-ups, all of them committed
+    worker = start_script(BATCH, address)  # section 5, too, leaves twelve messages, all of them committed
     worker.wait_for(FINISHED)
     worker.stop_and_check()
     reader.play([6, 7])

@@ -1,4 +1,4 @@
-"""What the scripts print: lines, templates (X_LINE), patterns and parts of lines (X); and how to parse it."""
+"""What the scripts print: lines or templates (X_LINE), parts (X_TEXT), patterns (X); and how to parse it."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ BATCH_LINES = [
 GOODBYE_LINE = "End of the program. I was killed gracefully"
 
 # The first word of a line tells it from the others; both workers send, update and finish.
-PUBLISHED, STARTING, READ = "^Published", "^starting", "^read"  # READ: bare_loop.py
+PUBLISHED, STARTING = "^Published", "^starting"
 RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED = [
     f"^{line.split()[0]}" for line in [RECEIVED_LINE, *BATCH_LINES]
 ]
@@ -40,11 +40,11 @@ WORK_PATTERNS = {  # a worker's lines after its first, in their order
     "batch_worker": [RECEIVED, PROCESSING, SENDING, UPDATING, FINISHED],
 }
 
-# Standard error: a pattern, parts of lines, lines
+# Standard error: a pattern, texts that are parts of lines, lines
 COMMIT_FAILED = "^Commit failed"
-NOT_CONNECTED, WORKER_HINT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
-REDELIVERED = "will be delivered again"
-BROKER_IS_BLAMED = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
+NOT_CONNECTED_TEXT, HINT_TEXT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
+REDELIVERED_TEXT = "will be delivered again"
+BLAMES_BROKER_TEXT = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
 INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
 CANNOT_JOIN_LINE = (
     f"Group group1: no heartbeat for over {HEARTBEAT_SECONDS} s, retrying. "

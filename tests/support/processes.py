@@ -222,7 +222,7 @@ class Script(Process):
         if exit_code == 0:
             assert self.out[-1:] == [output.GOODBYE_LINE], self.describe_exit()
         else:
-            assert output.REDELIVERED in "".join(self.err[-1:]), self.describe_exit()
+            assert output.REDELIVERED_TEXT in "".join(self.err[-1:]), self.describe_exit()
 
     def batches(self):
         """Return the emails whose processing has begun, in lists: those of a batch, or of one message."""

@@ -1,4 +1,4 @@
-"""How the programs end on a signal, and how a process is frozen. Imports no other module of this folder."""
+"""How the programs exit on a signal, and how a process is frozen. Imports no other module of this folder."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def stop_once(signum, frame):
 
 
 @contextlib.contextmanager
-def ending_cleanly(
+def exiting_cleanly(
     expected_error, goodbye="Stopped; nothing that was started is still running.", exit_code=130
 ):
     """Exit with goodbye and exit_code after a signal, or with the message and code 1 after expected_error."""
