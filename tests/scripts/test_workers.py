@@ -66,13 +66,23 @@ def test_a_full_buffer_is_processed_at_once_and_never_exceeds_its_size(new_workl
     workload.publish(11)
     worker = workload.start(BATCH)
     worker.wait_for(output.RECEIVED, count=3)
-    workload.publish(6)  # one is in the buffer, so that four of these fill it
-    wait_until(lambda: worker.received() == 17, what="all are received")
     worker.stop_and_check()
-    batches = [workload.published[first:end] for first, end in ((0, 5), (5, 10), (10, 15), (15, 17))]
-    assert worker.batches() == batches and workload.committed() == 17
-    lines = [line for batch in batches[:2] for line in output.lines_for_batch(batch)]
-    assert (worker.out[:11], worker.err) == ([output.STARTING_LINE[BATCH], *lines], [])
+    batches = [workload.published[:5], workload.published[5:10], workload.published[10:]]
+    lines = [line for batch in batches for line in output.lines_for_batch(batch)]
+    assert (worker.out, worker.err) == ([output.STARTING_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
+    assert workload.committed() == 11
+
+
+def test_a_partly_filled_buffer_receives_only_as_many_as_fit(new_workload):
+    workload = new_workload(BATCH_SECONDS=NEVER, BUFFER_SIZE=5)
+    workload.publish(3)
+    worker = workload.start(BATCH)
+    worker.wait_for(output.RECEIVED)
+    workload.publish(4)
+    wait_until(lambda: worker.received() == 7, what="all are received")
+    worker.stop_and_check()
+    assert worker.batches() == [workload.published[:5], workload.published[5:]]
+    assert worker.err == [] and workload.committed() == 7
 
 
 def test_nothing_is_polled_while_a_batch_is_processed(new_workload):
