@@ -1,8 +1,10 @@
 """Fixtures: brokers (started here, or the one that BOOTSTRAP_SERVERS names) and the scripts as processes."""
 
+import contextlib
 import functools
 import os
 import signal
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -46,9 +48,11 @@ def speed_up_java():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={recorded}"
         with Broker() as broker:
             broker.process.terminate()  # Java writes the file when it exits
-            broker.process.wait(60)
-        recorded.rename(cache)
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                broker.process.wait(60)
+        if recorded.exists():  # not if Java had to be killed
+            recorded.rename(cache)
+    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCache={cache}" if cache.exists() else ""
 
 
 def pytest_unconfigure(config):
