@@ -93,7 +93,10 @@ class Benchmark:
             run.end()
 
     def line_rate(self, name, waiting, lines, **settings):
-        """Return PROCESSED lines per second, from the first to that number; `waiting`: messages in all."""
+        """Return the PROCESSED lines per second, from the first one to number `lines`.
+
+        waiting: how many messages are in the topic.
+        """
         with self.running(name, self.shared_topic(waiting), **settings) as run:
             return (lines - 1) / (run.wait_for(PROCESSED, lines, 60) - run.wait_for(PROCESSED))
 

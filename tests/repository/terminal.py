@@ -86,7 +86,7 @@ def with_exits(steps):
         yield step
         later = [other.text for other in steps[index + 1 :] if other.terminal == step.terminal] or ["$ "]
         if later[0].startswith("$ ") and step.command != BROKER:
-            [code] = [EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)] or [0]
+            code = next((EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)), 0)
             yield step._replace(text=EXITED.format(code))
 
 

@@ -27,8 +27,9 @@ def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limi
     for name in scripts:
         found = re.findall(pattern, (ROOT / f"{name}.py").read_text(encoding="utf-8"))
         assert found, f"{name}.py has no {pattern}: adapt the pattern above"
-        where = f"limits.py and {', '.join(scripts)} must agree, and sentences that state the limit"
-        assert {int(number) for number in found} == {limit}, f"{name}.py: {where}"
+        assert {int(number) for number in found} == {limit}, (
+            f"{name}.py and support/limits.py differ: change {', '.join(scripts)}, and the words that state it"
+        )
 
 
 def test_the_limits_of_the_scripts_keep_the_promises():

@@ -103,7 +103,7 @@ class Process:
         return "\n".join([f"--- {self.name}, exit code {self.popen.poll()}", *shown])
 
     def times(self, pattern="", pipe="out"):
-        """Return the times of the lines that match the pattern; each line is searched only once."""
+        """Return the time.monotonic() of each line that matches the pattern; no line is searched twice."""
         found, seen = self._matches.get((pattern, pipe), ([], 0))
         new = (self.out_times if pipe == "out" else self.err_times)[seen:]
         found += [at for at, line in new if re.search(pattern, line)]
