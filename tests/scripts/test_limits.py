@@ -28,7 +28,7 @@ def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limi
         found = re.findall(pattern, (ROOT / f"{name}.py").read_text(encoding="utf-8"))
         assert found, f"{name}.py has no {pattern}: adapt the pattern above"
         assert {int(number) for number in found} == {limit}, (
-            f"{name}.py and support/limits.py differ: change {', '.join(scripts)}, and the words that state it"
+            f"{name}.py and support/limits.py differ: change {', '.join(scripts)} and what states it"
         )
 
 
