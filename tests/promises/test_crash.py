@@ -25,7 +25,7 @@ def test_sigkill_after_any_line_loses_nothing_and_repeats_only_what_was_in_progr
         successor.wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
         workload.wait_until_processed()
         successor.stop_and_check()
-        assert successor.err == []  # waiting for the killed worker's session to end is no trouble
+        assert successor.err == []  # waiting for the killed worker's session to expire is not an error
         assert workload.repeated() == dict.fromkeys(killed.begun()[size:], 1), line
 
 
@@ -66,7 +66,7 @@ def test_a_worker_exits_on_an_exception_and_its_messages_are_redelivered(worker_
     assert workload.repeated() == dict.fromkeys(repeated, 1)
 
 
-def test_a_worker_exits_on_an_exception_in_a_rebalance_and_its_messages_are_redelivered(new_workload):
+def test_a_worker_exits_on_an_exception_during_a_rebalance_and_its_messages_are_redelivered(new_workload):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
     first = workload.start(BATCH, fail_at=2)
     workload.publish(4)

@@ -74,7 +74,7 @@ def test_a_worker_exits_within_10_s_of_a_signal_while_the_broker_is_unavailable(
 
 
 @pytest.mark.long(40)
-def test_a_worker_exits_within_35_s_of_a_signal_in_a_rebalance_on_a_frozen_broker(
+def test_a_worker_exits_within_35_s_of_a_signal_during_a_rebalance_on_a_frozen_broker(
     breakable_broker, new_workload
 ):
     workload = new_workload(BATCH, partitions=2, BATCH_SECONDS=NEVER, WORK_SECONDS=1)

@@ -50,7 +50,7 @@ def evict_during_batch(new_workload, **settings):
     return workload
 
 
-def test_a_batch_that_outlasts_the_session_in_a_rebalance_may_be_repeated_but_is_not_lost(new_workload):
+def test_a_batch_that_outlasts_the_session_during_a_rebalance_may_be_repeated_but_is_not_lost(new_workload):
     workload = evict_during_batch(new_workload)
     workload.drain_and_check(repeated=4)
 

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS, NAIVE = "localhost:9092", "/tmp/naive"  # the broker, and the folder for what the reader writes
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
 
-CAREFUL_PARTS = {  # the recipes that make careful.py of worker.py, with patterns for what they replace
+CAREFUL_PARTS = {  # the recipes that turn worker.py into careful.py, with patterns for what they replace
     "careful-settings": r"^    group_id=.*\n",
     "careful-loop": r"^for message (.*\n)*?(?=^\S)",
 }

@@ -1,23 +1,23 @@
-r"""Plays the main README: types the commands of its transcripts into bash, and checks what comes.
+r"""Plays the main README: types the commands of its transcripts into bash, and checks their output.
 
 How a transcript is read:
 
     **Terminal 3.** Start a worker:    where the next block is played, in the order of the page
     **Terminal 3** and **Terminal 4.** ...    it is played in both
     $ python producer.py           a command; it ends after its last line, with exit code 0
-    ^C^Cfinished                   Ctrl+C twice, once the line before has come; then the line "finished"
+    ^C^Cfinished                   Ctrl+C twice, once the previous line has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
-    (perhaps more)                 lines like that, or none, until none comes for 3 s
+    (perhaps more)                 lines like that, or none, until there is none for 3 s
     sending email to user…@        "…" stands for any text
     ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
     ^\Quit…                        Ctrl+\, which kills the command
     $ pkill -STOP -f kafka.Kafka   signals only processes of this reader
-    $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line has come, however fast
+    $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line appears, however fast
                                    the machine is; after 9 s if that line is "..." or missing
 
 3 s without a line must precede a ^C that follows "..." or begins a block, and follow a ^C that ends its line
 or precedes ^\.
-A line about Kafka's download may come at any time. Only the broker goes on running.
+A line about Kafka's download may appear at any time. Only the broker goes on running.
 """
 
 import os
@@ -43,7 +43,7 @@ PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 
 
 class Step(NamedTuple):
-    """What is typed into a terminal, or a line that must come there.
+    """What is typed into a terminal, or a line that must appear there.
 
     block: where the page has it. command: what runs there.
     """
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 def texts_of(lines):
-    """Split a block's lines into commands, keys, and lines that must come; add SILENCE and ENTER."""
+    """Split a block's lines into commands, keys, and expected lines; add SILENCE and ENTER."""
     text = re.sub(r"(\A|^\.\.\.\n)(?=\^C)", rf"\1{SILENCE}\n", "\n".join(lines), flags=re.M)
     text = re.sub(r"\^C$", f"^C{SILENCE}", text, flags=re.M).replace("^C^\\", f"^C{SILENCE}\n^\\")
     text = re.sub(r"(\^[CZ\\])", r"\1\n", text)
@@ -187,7 +187,7 @@ class Terminal:
         return not line.startswith("(") and re.sub(r"\d+", "0", line) in texts  # "(": SILENCE or EXITED
 
     def next_line(self, expected):
-        """Return the next line, or SILENCE if none comes for a while."""
+        """Return the next line, or SILENCE if there is none for a while."""
         has_come = self.bash.expect_exact(["\r\n", pexpect.TIMEOUT], 3 if expected == SILENCE else 40) == 0
         line = self.bash.before.replace(f"localhost:{self.reader.port}", ADDRESS) if has_come else SILENCE
         if line.startswith("downloading Apache Kafka"):

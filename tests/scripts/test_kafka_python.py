@@ -1,4 +1,4 @@
-"""What the scripts use of kafka-python that is not public, and the bug for which they do."""
+"""The private part of kafka-python that the workers use, and the bug that makes it necessary."""
 
 import ast
 import re

@@ -19,5 +19,5 @@ BATCH_SECONDS = 5  # how long the batch worker collects a batch
 REPORT_SECONDS = 30  # a failure to connect or to join is reported: CONNECT_SECONDS or HEARTBEAT_SECONDS
 TAKEOVER_SECONDS = 20  # a killed worker's successor is at work: SESSION_SECONDS, then a rebalance
 EXIT_SECONDS = 10  # exit after a signal and the work: a commit, RETRY_SECONDS, the last commit, close()
-REBALANCE_EXIT_SECONDS = 35  # the same in a rebalance, where kafka-python waits 30 s for a commit
+REBALANCE_EXIT_SECONDS = 35  # the same during a rebalance, where kafka-python waits 30 s for a commit
 IDLE_EXIT_SECONDS = 1  # exit of an idle worker: poll() returns within 0.5 s, then close()

@@ -32,7 +32,7 @@ def processes_with(variable, value):
 
 
 class Process:
-    """A command whose output is read line by line as it comes.
+    """A command whose output is read line by line while it runs.
 
     folder: where it runs.
     environment: variables to set; one that is None is unset.
@@ -162,7 +162,7 @@ class Process:
         return self.popen.returncode
 
     def wait_for_exit(self, exit_code=0, seconds=30):
-        """Wait until it has exited, which must be with this code."""
+        """Wait until it exits, and check that it exits with this code."""
         assert self.wait(seconds) == exit_code, self.describe_exit()
 
     def describe_exit(self):
