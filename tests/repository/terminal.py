@@ -7,7 +7,8 @@ How a transcript is read:
     $ python producer.py           a command; it ends after its last line, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the previous line has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
-    (perhaps more)                 lines like that, or none, until there is none for 3 s
+    (perhaps more)                 lines like that, or none, until there is none for 8 s: a rebalance may
+                                   wait for another worker's heartbeat (3 s) and message
     sending email to user…@        "…" stands for any text
     ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
     ^\Quit…                        Ctrl+\, which kills the command
@@ -162,7 +163,7 @@ class Terminal:
         elif step.text == DOTS:
             self.has_dots = True
         elif step.text == PERHAPS:
-            while (line := self.next_line(SILENCE)) != SILENCE:
+            while (line := self.next_line(PERHAPS)) != SILENCE:
                 assert self.is_familiar(line, step.command), f"not expected here:\n    {line}"
         else:
             self.expect(step.text, step.command)
@@ -188,7 +189,8 @@ class Terminal:
 
     def next_line(self, expected):
         """Return the next line, or SILENCE if there is none for a while."""
-        has_come = self.bash.expect_exact(["\r\n", pexpect.TIMEOUT], 3 if expected == SILENCE else 40) == 0
+        seconds = {SILENCE: 3, PERHAPS: 8}.get(expected, 40)
+        has_come = self.bash.expect_exact(["\r\n", pexpect.TIMEOUT], seconds) == 0
         line = self.bash.before.replace(f"localhost:{self.reader.port}", ADDRESS) if has_come else SILENCE
         if line.startswith("downloading Apache Kafka"):
             return self.next_line(expected)
