@@ -7,9 +7,7 @@ import threading
 from queue import SimpleQueue
 from time import monotonic, sleep
 
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
-from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError, RetriableError
-from kafka.structs import MemberState
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, errors, structs
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
@@ -18,6 +16,7 @@ WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
 is_shutting_down = False
+silent_polls = 0  # for check_group()
 
 
 def exit_gracefully(signum, frame):
@@ -29,8 +28,8 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
     try:
         child = Consumer()
-    except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
-        sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
+    except (errors.KafkaError, ValueError) as error:  # ValueError: a malformed address
+        sys.exit(f"Cannot start: {error}. Check BOOTSTRAP_SERVERS={BOOTSTRAP_SERVERS!r}, broker, settings.")
     signal.signal(signal.SIGINT, exit_gracefully)
     signal.signal(signal.SIGTERM, exit_gracefully)
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines, escape odd text
@@ -60,10 +59,10 @@ def process_messages(emails):
 
 
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
-    """The child thread: poll for five seconds, wait while main() processes the batch, then commit it.
+    """The child thread: fill the buffer for five seconds, wait while main() processes it, then commit.
 
-    commit() covers everything polled, so main() must process the whole buffer first. A third thread, which
-    belongs to kafka-python, runs the on_partitions methods while the child waits in poll() or close().
+    commit() covers everything polled, so main() must process the whole buffer first. In a rebalance,
+    kafka-python's own thread calls the on_partitions methods, while the child waits in poll() or close().
     """
 
     def __init__(self):
@@ -81,10 +80,9 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             isolation_level="read_committed",  # skip messages of aborted transactions
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
-            auto_offset_reset="earliest",  # without a valid committed offset, start with the oldest message
+            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
-        self.heartbeat_check_at = monotonic() + 20  # by then, it should have joined the group
 
     def run(self):
         try:
@@ -103,30 +101,19 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
         end = monotonic() + BATCH_SECONDS
         while monotonic() < end and self.emails.qsize() < BUFFER_SIZE and not is_shutting_down:
-            self.check_membership()
             try:
-                polled = self.consumer.poll(timeout_ms=400, max_records=BUFFER_SIZE - self.emails.qsize())
-            except RetriableError:  # rare: poll() retries most failures itself
-                sleep(0.5)
-                continue
+                polled = self.consumer.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.emails.qsize())
+            except errors.RetriableError:  # rare: poll() retries most temporary errors itself
+                polled = {}
             messages = [message for records in polled.values() for message in records]
             if count := len(messages):
                 print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
                 self.has_uncommitted = True
+            else:
+                check_group(self.consumer)
             for message in messages:
                 if email := email_in(message):
                     self.emails.put(email)
-
-    def check_membership(self):
-        """Rejoin the group if necessary. Every 20 s, warn if there was no heartbeat in the last 20 s."""
-        joined = self.consumer.group_metadata().state == MemberState.STABLE  # stays True in an outage
-        if not joined:  # still joining, rebalancing or evicted
-            self.consumer._coordinator.request_rejoin()  # workaround: kafka-python can forget to rejoin
-        if monotonic() > self.heartbeat_check_at:
-            self.heartbeat_check_at = monotonic() + 20
-            if self.consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
-                print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
     def hand_over_buffer(self):
         self.batch_is_due.set()  # main() processes everything in the buffer
@@ -139,24 +126,24 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             if self.has_uncommitted:
                 self.consumer.commit(timeout_ms=2000)
                 self.has_uncommitted = False
-        except RetriableError as error:
-            print(f"Commit failed ({error!r}). Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
-        except (CommitFailedError, RebalanceInProgressError) as error:  # evicted, or rebalancing
-            print(f"Group {GROUP_ID} rejected a commit and may redeliver: {error!r}", file=sys.stderr)
+        except errors.RetriableError as error:
+            print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
+        except (errors.CommitFailedError, errors.RebalanceInProgressError):
+            pass  # evicted or rebalancing: the next poll() or close() calls a method below, which reports it
 
     async def on_partitions_revoked(self, revoked):
-        """Process and commit the buffer before the partitions go; otherwise, their next owner repeats it."""
-        if self.failure or not self.has_uncommitted:  # after a failure, a commit could skip messages
-            return
-        self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
-        try:
-            await self.consumer.commit_async()  # commit() would block the thread that sends it
-            self.has_uncommitted = False
-        except KafkaError as error:
-            print(f"Commit failed before a rebalance; expect a redelivery: {error!r}", file=sys.stderr)
+        """A rebalance begins: process and commit the buffer, or the partitions' next owner repeats it."""
+        if self.has_uncommitted and not self.failure:  # after a failure, a commit could skip messages
+            self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
+            try:
+                await self.consumer.commit_async()  # commit() would block this thread, which sends it
+                self.has_uncommitted = False
+            except errors.KafkaError as error:
+                print(f"Commit failed ({error!r}) in a rebalance. Expect a redelivery.", file=sys.stderr)
 
     async def on_partitions_lost(self, lost):
-        """The group has evicted this worker: drop the buffer; its messages will be delivered again."""
+        """The group has evicted this worker: drop the buffer, because its messages are redelivered."""
+        print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
         self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: child polls or closes, main() idle
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
@@ -169,6 +156,18 @@ def email_in(message):
         return email
     place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
     print(f"skipping invalid email address: {place}", file=sys.stderr)
+
+
+def check_group(consumer):
+    """Rejoin if kafka-python has forgotten to (a bug in 3.0.12). Report a group that stays silent."""
+    global silent_polls
+    if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
+        consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
+    last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+    silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
+    if silent_polls % 40 == 39:  # each took half a second
+        hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
+        print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

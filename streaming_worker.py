@@ -3,17 +3,16 @@
 import os
 import signal
 import sys
-from time import monotonic, sleep
+from time import sleep
 
-from kafka import KafkaConsumer
-from kafka.errors import CommitFailedError, KafkaError, RetriableError
-from kafka.structs import MemberState
+from kafka import KafkaConsumer, errors, structs
 
 BOOTSTRAP_SERVERS = os.environ.get("BOOTSTRAP_SERVERS", "localhost:9092")
 TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 is_shutting_down = False
+silent_polls = 0  # for check_group()
 
 
 def graceful_exit(signum, frame):
@@ -35,44 +34,31 @@ def main():
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
             auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
             enable_auto_commit=False,  # commit when the work is done, not by a timer
-            max_poll_records=1,  # keep this at 1: commit() commits all that poll() has returned
         )
-    except (KafkaError, ValueError) as error:  # ValueError: malformed BOOTSTRAP_SERVERS
-        sys.exit(f"Cannot connect to {BOOTSTRAP_SERVERS!r}: {error}. Check BOOTSTRAP_SERVERS and the broker.")
+    except (errors.KafkaError, ValueError) as error:  # ValueError: a malformed address
+        sys.exit(f"Cannot start: {error}. Check BOOTSTRAP_SERVERS={BOOTSTRAP_SERVERS!r}, broker, settings.")
     signal.signal(signal.SIGINT, graceful_exit)
     signal.signal(signal.SIGTERM, graceful_exit)
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # flush lines, escape odd text
     print("starting streaming consumer worker")
     try:
-        for message in messages(consumer):
-            process_message(message)  # an exception here ends the worker; the message will be redelivered
-            commit(consumer)  # consumer.commit(), retried while the broker is down
-    except KafkaError as error:
+        while not is_shutting_down:  # checked after each message, and every half second when idle
+            try:
+                polled = consumer.poll(timeout_ms=500, max_records=1)  # {partition: [message]}, or {}
+            except errors.RetriableError:  # rare: poll() retries most temporary errors itself
+                polled = {}
+            for [message] in polled.values():
+                process_message(message)  # an exception here ends the worker; the message is redelivered
+                commit(consumer)
+            if not polled:
+                check_group(consumer)
+    except errors.KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals in close() and at exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         consumer.close(timeout_ms=3000)  # leave the group
     print("End of the program. I was killed gracefully")
-
-
-def messages(consumer):
-    """Yield messages until a signal arrives. Unless evicted, the worker loses partitions only in poll()."""
-    check_at = monotonic() + 20
-    while not is_shutting_down:
-        try:
-            for records in consumer.poll(timeout_ms=500).values():
-                yield from records  # one message: main() processes and commits it before this goes on
-        except RetriableError:  # rare: poll() retries most temporary errors itself
-            sleep(0.5)
-        joined = consumer.group_metadata().state == MemberState.STABLE  # stays True while the broker is down
-        if not joined:  # still joining, rebalancing or evicted
-            consumer._coordinator.request_rejoin()  # workaround: kafka-python 3.0.12 can forget to rejoin
-        if monotonic() > check_at:  # every 20 s, check the last heartbeat (infinitely old before joining)
-            check_at = monotonic() + 20
-            if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] > 20:
-                hint = f"Is {BOOTSTRAP_SERVERS} up?" if joined else "See broker log and advertised address."
-                print(f"Group {GROUP_ID}: no heartbeat for over 20 s, retrying. {hint}", file=sys.stderr)
 
 
 def process_message(message):
@@ -89,16 +75,30 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Commit, retrying while the broker is unavailable. Once a signal has arrived, make one last attempt."""
-    while not is_shutting_down:
+    """Mark all that poll() has returned as processed. While the broker is unavailable, retry."""
+    while True:
         try:
             return consumer.commit(timeout_ms=2000)
-        except RetriableError as error:  # broker down or slow
+        except (errors.RetriableError, errors.CommitFailedError) as error:
+            if is_shutting_down:
+                raise  # main() reports it
+            if isinstance(error, errors.CommitFailedError):  # no heartbeat for 10 s, or no poll() for 5 min
+                print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
+                return
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except CommitFailedError:  # evicted: no heartbeat for 10 s, or no poll() for 5 min
-            return print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-    consumer.commit(timeout_ms=2000)  # a signal arrived: one last attempt; if it fails, exit code 1
+
+
+def check_group(consumer):
+    """Rejoin if kafka-python has forgotten to (a bug in 3.0.12). Report a group that stays silent."""
+    global silent_polls
+    if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
+        consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
+    last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+    silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
+    if silent_polls % 40 == 39:  # each took half a second
+        hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
+        print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from support import limits, output
 from support.network import closing_connections
 from support.processes import BATCH, STREAMING, WORKERS
-from support.waiting import in_parallel, wait_until
+from support.waiting import in_parallel, wait_until, with_slack
 from support.workload import NEVER
 
 
@@ -116,15 +116,32 @@ def test_a_long_outage_is_reported_periodically_and_uses_little_cpu_time(breakab
         for worker, before in zip(busy, lines_before, strict=True):
             assert 1 <= len(worker.err) - before <= seconds / limits.RETRY_SECONDS + 1
         for worker in idle:
-            # twice, since a check can come just before the heartbeat is too old
-            worker.wait_for_error(seconds=2 * limits.HEARTBEAT_SECONDS + 10)
+            worker.wait_for_error(count=2, seconds=2 * limits.REPORT_SECONDS)
         for worker in idle:
             worker.stop_and_check(seconds=limits.IDLE_EXIT_SECONDS + 0.5)
         for worker in busy:
             worker.stop_and_check(exit_code=1)
-    lines = [line for worker in idle + busy for line in worker.err]
-    for line in [line for line in lines if output.REDELIVERED_TEXT not in line]:
-        assert line.endswith(f"Is {breakable_broker.address} {output.BLAMES_BROKER_TEXT}")
+    for workload in idle_workloads + busy_workloads:
+        hint = f"Is {breakable_broker.address} {output.BLAMES_BROKER_TEXT}"
+        for line in workload.errors:
+            is_expected = line.endswith(hint) or output.REDELIVERED_TEXT in line
+            assert is_expected or line == output.WAITING_LINE.format(workload.topic)
+
+
+def test_an_idle_worker_reports_within_30_s_that_its_broker_is_gone(breakable_broker, new_workload):
+    workloads = [new_workload(name) for name in WORKERS]
+    for workload in workloads:
+        workload.start()
+        workload.publish(1)
+        workload.wait_until_done()
+    breakable_broker.kill()
+    gone = time.monotonic()
+    for workload in workloads:
+        [worker] = workload.workers
+        reported = worker.wait_for_error(seconds=with_slack(limits.REPORT_SECONDS))
+        assert reported - gone > 10, "too early: a restart can take this long"
+        worker.stop_and_check(seconds=limits.IDLE_EXIT_SECONDS + 0.5)
+        assert worker.err == [output.WAITING_LINE.format(workload.topic)]
 
 
 def wait_for_new_log(workload):

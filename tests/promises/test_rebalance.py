@@ -39,6 +39,20 @@ def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(
     assert workload.errors == []
 
 
+@pytest.mark.long(45)
+def test_a_worker_that_waits_for_a_slow_one_says_so_and_blames_nobody_else(worker_name, new_workload):
+    workload = new_workload(partitions=2)
+    workload.publish(1)
+    slow = workload.start(STREAMING, WORK_SECONDS=15)
+    slow.wait_for(output.SENDING)
+    waiting = workload.start(worker_name)  # the group waits for the slow worker's next poll()
+    waiting.wait_for_error(seconds=with_slack(limits.REPORT_SECONDS))
+    slow.stop_and_check()  # when it has finished its message
+    workload.publish(2)
+    workload.drain_and_check()
+    assert set(workload.errors) == {output.WAITING_LINE.format(workload.topic)}
+
+
 def evict_during_batch(new_workload, **settings):
     """Start a worker that is evicted while it processes a batch, since a rebalance outlasts its session."""
     workload = new_workload(partitions=2, WORK_SECONDS=4, **SHORT_SESSION)

@@ -86,7 +86,7 @@ def check_reported_failure_to_join(broker, start_script):
         worker.wait_for_error(count=2, seconds=with_slack(limits.REPORT_SECONDS))
     for worker in workers:
         worker.stop_and_check(seconds=limits.IDLE_EXIT_SECONDS)
-        assert set(worker.err) == {output.CANNOT_JOIN_LINE}
+        assert set(worker.err) == {output.WAITING_LINE.format("group1")}
 
 
 @pytest.mark.long(50)

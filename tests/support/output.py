@@ -3,8 +3,6 @@
 import ast
 import re
 
-from support.limits import HEARTBEAT_SECONDS
-
 # Standard output
 TOPIC_EXISTS_LINE = "Topic {} is already created"
 PUBLISHED_LINE = "Published message to message broker. User email: {}"
@@ -46,10 +44,11 @@ NOT_CONNECTED_TEXT, HINT_TEXT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
 REDELIVERED_TEXT = "will be delivered again"
 BLAMES_BROKER_TEXT = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
 INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
-CANNOT_JOIN_LINE = (
-    f"Group group1: no heartbeat for over {HEARTBEAT_SECONDS} s, retrying. "
-    "See broker log and advertised address."
+WAITING_LINE = (
+    "Waiting for group {}. "
+    "If this repeats, check the broker, its log and advertised address, and for slow workers."
 )
+EVICTED_LINE = "Evicted from group {}, rejoining. Expect a redelivery."
 
 
 def email_of(number):
