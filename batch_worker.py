@@ -95,7 +95,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.failure = "The last batch will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=2000)  # leave the group; may call on_partitions_revoked()
+        self.consumer.close(timeout_ms=1000)  # leave the group; may call on_partitions_revoked()
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""

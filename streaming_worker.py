@@ -57,7 +57,7 @@ def main():
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore further signals in close() and at exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        consumer.close(timeout_ms=3000)  # leave the group
+        consumer.close(timeout_ms=1000)  # leave the group
     print("End of the program. I was killed gracefully")
 
 

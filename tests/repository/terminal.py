@@ -12,7 +12,6 @@ How a transcript is read:
     sending email to user…@        "…" stands for any text
     ^Z                             Ctrl+Z, upon which bash ends the line and prints "[1]+  Stopped ..."
     ^\Quit…                        Ctrl+\, which kills the command
-    $ pkill -STOP -f kafka.Kafka   signals only processes of this reader
     $ (python worker.py & sleep 9; kill -9 $! )    kills the worker when its last line appears, however fast
                                    the machine is; after 9 s if that line is "..." or missing
 
@@ -36,11 +35,10 @@ from support.processes import ROOT, processes_with
 BROKER = "python tests/broker.py"
 KEYS = {"^C": signal.SIGINT, "^Z": signal.SIGTSTP, "^\\": signal.SIGQUIT}
 ENTER, DOTS, SILENCE = "^J", "...", "(no line)"
-EXIT_CODES = {"Quit…": 131, "[1]+  Stopped": 148}  # after these lines; otherwise 0
+EXIT_CODES = {"Quit…": 131, "[1]+  Stopped": "14…"}  # after these lines; otherwise 0
 PERHAPS = "(perhaps more)"
 EXITED = "(exited with code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
-PKILL = re.compile(r"(pkill -\w+ -f) ([\w./]+)")
 
 
 class Step(NamedTuple):
@@ -86,8 +84,8 @@ def with_exits(steps):
     for index, step in enumerate(steps):
         yield step
         later = [other.text for other in steps[index + 1 :] if other.terminal == step.terminal] or ["$ "]
-        if later[0].startswith("$ ") and step.command != BROKER:
-            code = next((EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)), 0)
+        code = next((EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)), 0)
+        if later[0].startswith("$ ") and (code or step.command != BROKER):
             yield step._replace(text=EXITED.format(code))
 
 
@@ -104,16 +102,18 @@ class Reader:
         self.terminals = {name: Terminal(name, self) for name in names}
 
     def adapted(self, text):
-        """Return code or a command of the page with this reader's port, folder and processes."""
+        """Return code or a command of the page with this reader's port and folder."""
         text = text.replace(ADDRESS, f"localhost:{self.port}").replace(NAIVE, f"{self.folder}/naive")
-        text = text.replace(BROKER, f"{BROKER} --port {self.port}")
-        assert not re.search("pkill|pgrep|killall", PKILL.sub("", text)), f"use `pkill -… -f NAME`: {text}"
-        return PKILL.sub(rf"\1 '{self.folder}/.*\2'", text)  # Kafka's command line has the folder, too
+        return text.replace(BROKER, f"{BROKER} --port {self.port}")
+
+    def as_on_page(self, line):
+        """Return a line that was printed as the page has it: the opposite of adapted()."""
+        return line.replace(f"localhost:{self.port}", ADDRESS).replace(f" --port {self.port}", "")
 
     def play(self, sections):
-        """Play the transcripts of the sections with these numbers; the one that starts the broker has 0."""
+        """Play the transcripts of the sections with these numbers; the block that starts the broker has 0."""
         for step in self.steps:
-            if (0 if step.command == BROKER else step.block.section) not in sections:
+            if (0 if f"$ {BROKER}" in step.block.lines else step.block.section) not in sections:
                 continue
             try:
                 self.terminals[step.terminal].play(step)
@@ -191,7 +191,7 @@ class Terminal:
         """Return the next line, or SILENCE if there is none for a while."""
         seconds = {SILENCE: 3, PERHAPS: 8}.get(expected, 40)
         has_come = self.bash.expect_exact(["\r\n", pexpect.TIMEOUT], seconds) == 0
-        line = self.bash.before.replace(f"localhost:{self.reader.port}", ADDRESS) if has_come else SILENCE
+        line = self.reader.as_on_page(self.bash.before) if has_come else SILENCE
         if line.startswith("downloading Apache Kafka"):
             return self.next_line(expected)
         self.shown.append(line)

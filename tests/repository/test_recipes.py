@@ -1,11 +1,13 @@
 """The changes to code in the README's sections 8 and 9, made and run on a real broker."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
+import sqlite3
 import subprocess
-import sys
 
 import pytest
 import trustme
@@ -15,7 +17,7 @@ from kafka.admin import ACLOperation, ResourceType
 from repository.readme import ADDRESS, CAREFUL_PARTS, PATH, README, matches, recipe
 from support import output
 from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
-from support.waiting import wait_until
+from support.waiting import wait_until, with_slack
 
 # Where the README tells the reader to change a script, and where these tests put something in.
 IMPORT_OS = "import os\n"
@@ -181,27 +183,16 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, add
     assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's messages
 
 
-@pytest.mark.usefixtures("once_script")
-def test_without_a_dead_letter_topic_a_poison_message_causes_a_crash_loop(workload, cluster):
-    (publish, _), (_, shown) = transcript("crash-loop")
-    shell(publish, cluster.address, workload.topic)
-    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    for _ in range(2):
-        worker = workload.start()
-        worker.wait_for_exit(1)
-        assert [*worker.out, "...", worker.err[-1]] == shown
-    assert workload.committed_offsets() == {}
-
-
 @pytest.mark.usefixtures("retrying_script")
 def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(workload, cluster):
     topic = workload.topic
     cluster.topics.add(dead_letters := f"{topic}.dlq")
-    (create, created), (_, shown), (consume, letter) = transcript("dead-letter-run")
+    (create, created), (publish, _), (_, shown), (consume, letter) = transcript("dead-letter-run")
     assert shell(create, cluster.address, topic) == created
+    shell(publish, cluster.address, topic)
     no_email = ['{"id": "3", "email": "no email"}', '{"id": "4", "email": null}', "[]", "5", "null"]
     poison = [b"not JSON", None, b'{"id": "1"}', b"\xff", *map(str.encode, no_email)]
-    cluster.publish(topic, [*poison, '{"id": "2", "email": "ada@example.com"}'])
+    cluster.publish(topic, [*poison[1:], '{"id": "2", "email": "ada@example.com"}'])
     worker = workload.start()
     worker.wait_for("^sending email to 'ada@example.com'")
     worker.stop_and_check()
@@ -230,7 +221,7 @@ def mail_server(script):
 def test_work_is_retried_until_a_temporary_outage_ends(retrying_script, workload, cluster):
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     is_up = mail_server(retrying_script)
-    worker = workload.start(PAUSES=[0.1] * 200)
+    worker = workload.start(PAUSES=[1] * 30)
     worker.wait_for_error("^Attempt failed", count=3)
     is_up.touch()
     worker.wait_for("^sending")
@@ -243,12 +234,50 @@ def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_s
     dead_letters = cluster.create_topic(f"{workload.topic}.dlq")
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     mail_server(retrying_script)
-    worker = workload.start(PAUSES=[0.1, 0.2])
+    worker = workload.start(PAUSES=[0, 1])
     worker.wait_for_exit(1)
     assert worker.err[-1] == "ConnectionError: no mail server"
     assert sum("Attempt failed" in line for line in worker.err) == 2
     assert cluster.stored(dead_letters) == []
     assert workload.committed_offsets() == {}
+
+
+def test_a_signal_during_retries_leaves_the_message_to_the_next_worker(retrying_script, workload, cluster):
+    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
+    is_up = mail_server(retrying_script)
+    first = workload.start()
+    first.wait_for_error("^Attempt failed", count=2)  # it now pauses for two seconds
+    first.signal(signal.SIGTERM)
+    first.wait_for_exit(seconds=with_slack(2))
+    assert workload.committed_offsets() == {}
+    is_up.touch()
+    second = workload.start()
+    second.wait_for("^sending")
+    second.stop_and_check()
+    assert workload.committed_offsets() == {0: 1}
+
+
+def test_a_batch_is_stored_once_even_if_it_is_delivered_twice(copies, new_workload, tmp_path, cluster):
+    email_in = re.compile(r"^def email_in\(.*?(?=^\S)", re.M | re.S)
+    process_messages = re.compile(r"^def process_messages\(.*?(?=^\S)", re.M | re.S)
+    read_json = "import json\n\ndef email_in(message):\n    return json.loads(message.value)\n\n\n"
+    edit(copies[BATCH], (email_in, read_json), (process_messages, f"{recipe('insert')}\n\n"))
+    workload = new_workload(BATCH, folder=tmp_path)
+    signups = [f'{{"id": "{number}", "email": "user{number}@gmail.com"}}' for number in range(20)]
+    cluster.publish(workload.topic, [*signups, signups[3]])
+    for group in (workload.topic, cluster.new_name()):
+        worker = workload.start(GROUP_ID=group)
+        worker.wait_until(lambda worker=worker: sum(map(int, stored(worker))) == 21, what="all are stored")
+        worker.stop_and_check()
+    with contextlib.closing(sqlite3.connect(tmp_path / "signups.db")) as database:
+        rows = database.execute("SELECT id, email FROM signups ORDER BY rowid").fetchall()
+    assert rows == [(str(number), f"user{number}@gmail.com") for number in range(20)]
+    assert workload.committed_offsets() == {0: 21}
+
+
+def stored(worker):
+    """Return the counts that a batch worker with the recipe "insert" has printed."""
+    return [count for line in worker.out if (count := output.value_in(line, "stored {}"))]
 
 
 @pytest.mark.not_on_external_broker
@@ -258,10 +287,3 @@ def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workloa
     cluster.publish(workload.topic, ["not JSON"])
     workload.start().wait_for_exit(1, seconds=60)
     assert workload.committed_offsets() == {}
-
-
-def test_the_readers_unit_test_passes(once_script):
-    (once_script.parent / "test_work.py").write_text(recipe("test"), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
-    done = subprocess.run(command, cwd=once_script.parent, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

@@ -38,11 +38,14 @@ def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
 def test_the_player_of_transcripts_checks_the_exit_code_of_each_command_but_the_broker():
     first, second, third, fourth = (Block("", [], number) for number in (1, 5, 7, 9))
     broker = Step("1", first, BROKER, f"$ {BROKER}")
+    suspended = Step("1", first, BROKER, "[1]+  Stopped")
     a, b = Step("2", second, "python a.py", "one"), Step("2", third, "python b.py", "$ python b.py")
     last = Step("2", fourth, "python b.py", "Quit…")
     killed = Step("2", fourth, "python b.py", "(exited with code 131)")
     exited = Step("2", second, "python a.py", "(exited with code 0)")
-    assert list(with_exits([broker, a, b, last])) == [broker, a, exited, b, last, killed]
+    stopped = Step("1", first, BROKER, "(exited with code 14…)")
+    steps = [broker, suspended, a, b, last]
+    assert list(with_exits(steps)) == [broker, suspended, stopped, a, exited, b, last, killed]
 
 
 @pytest.fixture

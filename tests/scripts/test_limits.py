@@ -18,8 +18,7 @@ from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING, WORKERS
         (WORKERS, r"poll\(timeout_ms=(\w+)", limits.POLL_SECONDS * 1000),
         (WORKERS, r"commit\(timeout_ms=(\w+)\)", limits.COMMIT_SECONDS * 1000),
         ([STREAMING], r"Commit failed.*\n +sleep\((\w+)\)", limits.RETRY_SECONDS),
-        ([STREAMING], r"close\(timeout_ms=(\w+)\)", limits.CLOSE_SECONDS * 1000),
-        ([BATCH], r"close\(timeout_ms=(\w+)\)", limits.BATCH_CLOSE_SECONDS * 1000),
+        (WORKERS, r"close\(timeout_ms=(\w+)\)", limits.CLOSE_SECONDS * 1000),
         ([BATCH], r"\nBATCH_SECONDS = (\w+)", limits.BATCH_SECONDS),
         ([PRODUCER], r"get\(timeout=(\w+)\)", limits.STORE_SECONDS),
     ],
@@ -36,7 +35,6 @@ def test_the_limits_in_limits_py_are_those_of_the_scripts(scripts, pattern, limi
 def test_the_limits_of_the_scripts_keep_the_promises():
     # a failed commit, the pause after it, the last commit, and leaving the group
     assert 2 * limits.COMMIT_SECONDS + limits.RETRY_SECONDS + limits.CLOSE_SECONDS <= limits.EXIT_SECONDS
-    assert limits.COMMIT_SECONDS + limits.BATCH_CLOSE_SECONDS <= limits.EXIT_SECONDS
     silent_seconds = limits.HEARTBEAT_SECONDS + limits.SILENT_POLLS * limits.POLL_SECONDS
     assert max(limits.CONNECT_SECONDS, silent_seconds) < limits.REPORT_SECONDS
     assert limits.SESSION_SECONDS < limits.TAKEOVER_SECONDS

@@ -12,8 +12,7 @@ SILENT_POLLS = 40  # and says so after this many polls without a message
 POLL_SECONDS = 0.5  # poll(timeout_ms=...)
 COMMIT_SECONDS = 2  # commit(timeout_ms=...)
 RETRY_SECONDS = 2  # the streaming worker's pause after a failed commit
-CLOSE_SECONDS = 3  # close(timeout_ms=...) of the streaming worker
-BATCH_CLOSE_SECONDS = 2  # the same of the batch worker
+CLOSE_SECONDS = 1  # close(timeout_ms=...)
 STORE_SECONDS = 30  # get(timeout=...): how long the producer waits for an acknowledgement
 BATCH_SECONDS = 5  # how long the batch worker collects a batch
 
