@@ -16,7 +16,7 @@ WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
 is_shutting_down = False
-silent_polls = 0  # for check_group()
+silent_polls = 0  # how many polls in a row there has been no recent heartbeat
 
 
 def exit_gracefully(signum, frame):
@@ -62,7 +62,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     """The child thread: fill the buffer for five seconds, wait while main() processes it, then commit.
 
     commit() covers everything polled, so main() must process the whole buffer first. In a rebalance,
-    kafka-python's own thread calls the on_partitions methods, while the child waits in poll() or close().
+    kafka-python's own thread runs the on_partitions methods, and the child waits in poll() until they end.
     """
 
     def __init__(self):
@@ -92,10 +92,10 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.hand_over_buffer()  # also after a signal, for the last batch
                 self.commit()
             if self.has_uncommitted:
-                self.failure = "The last batch will be delivered again."
+                self.failure = "The last batch is not committed. It will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=1000)  # leave the group; may call on_partitions_revoked()
+        self.consumer.close(timeout_ms=1000)  # leave the group; on_partitions_revoked() does nothing by now
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
@@ -110,7 +110,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
                 self.has_uncommitted = True
             else:
-                check_group(self.consumer)
+                check_group(self.consumer)  # an evicted worker receives nothing, so it ends up here, too
             for message in messages:
                 if email := email_in(message):
                     self.emails.put(email)
@@ -129,11 +129,11 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         except errors.RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
         except (errors.CommitFailedError, errors.RebalanceInProgressError):
-            pass  # evicted or rebalancing: the next poll() or close() calls a method below, which reports it
+            pass  # evicted or rebalancing: the next poll() or close() calls a method below, which sees to it
 
     async def on_partitions_revoked(self, revoked):
         """A rebalance begins: process and commit the buffer, or the partitions' next owner repeats it."""
-        if self.has_uncommitted and not self.failure:  # after a failure, a commit could skip messages
+        if self.has_uncommitted and not self.failure:  # after a failure, the buffer may be incomplete
             self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
             try:
                 await self.consumer.commit_async()  # commit() would block this thread, which sends it
@@ -165,7 +165,7 @@ def check_group(consumer):
         consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
     last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
     silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
-    if silent_polls % 40 == 39:  # each took half a second
+    if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
         hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
         print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
 

@@ -12,7 +12,7 @@ TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 is_shutting_down = False
-silent_polls = 0  # for check_group()
+silent_polls = 0  # how many polls in a row there has been no recent heartbeat
 
 
 def graceful_exit(signum, frame):
@@ -96,7 +96,7 @@ def check_group(consumer):
         consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
     last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
     silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
-    if silent_polls % 40 == 39:  # each took half a second
+    if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
         hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
         print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
 
