@@ -24,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker, BrokerError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from support import limits, output
 from support.cluster import Cluster
@@ -48,8 +47,7 @@ FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "
 class Fleet(Workload):
     """The workers of one kind, what is published for them, and what has happened to them.
 
-    frozen: {worker: when to thaw it}. thawed: {worker: when it was}. outage_at: when the last outage began.
-    All times are those of time.monotonic().
+    running: the workers that should be. outage_at: when the last outage began, a time.monotonic().
     faults, exits: how many of each kind there were. problems: what is wrong, in words.
     """
 
@@ -57,28 +55,13 @@ class Fleet(Workload):
         super().__init__(
             cluster, name, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings
         )
-        self.running, self.frozen, self.thawed = [], {}, {}
+        self.running, self.problems = [], []
         self.outage_at = 0
         self.faults, self.exits = Counter(), Counter()
-        self.problems = []
 
     def ready(self):
-        """Return the workers that are running, are not frozen, and were not thawed in the last 3 s."""
-        recently = time.monotonic() - 3
-        rejoining = [worker for worker, at in self.thawed.items() if at > recently]
-        return [worker for worker in self.running if worker.out and worker not in [*self.frozen, *rejoining]]
-
-    def strike(self, fault, rng):
-        self.faults[fault] += 1
-        worker = rng.choice(self.ready())
-        if fault == "worker frozen":
-            worker.freeze()
-            self.frozen[worker] = time.monotonic() + FROZEN_SECONDS
-        elif fault == "worker killed":
-            self.running.remove(worker)
-            worker.kill()
-        else:
-            self.stop(worker)
+        """Return the workers that have connected."""
+        return [worker for worker in self.running if worker.out]
 
     def stop(self, worker, broker_is="up"):
         """Stop the worker, and count how it exits; broker_is: "up" or "down"."""
@@ -92,33 +75,19 @@ class Fleet(Workload):
         if code != 0 and (broker_is == "up" or code != 1):
             self.problems.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
 
-    def look_after(self):
-        """Resume workers that were frozen long enough; replace those that exited."""
-        for worker, until in list(self.frozen.items()):
-            if time.monotonic() > until:
-                worker.thaw()
-                del self.frozen[worker]
-                self.thawed[worker] = time.monotonic()
-        for worker in list(self.running):
-            if not worker.is_running:
-                self.running.remove(worker)
-                if self.gave_up_connecting(worker):
-                    self.exits["gave up connecting: exit 1"] += 1
-                else:
-                    self.exits["exited unexpectedly"] += 1
-                    self.problems.append(f"exited unexpectedly\n{worker}")
+    def replace_missing(self):
+        """Start a worker for each that has exited or was taken out of running."""
+        for worker in [worker for worker in self.running if not worker.is_running]:
+            self.running.remove(worker)
+            worker.wait()
+            was_outage = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
+            if was_outage and output.NOT_CONNECTED_TEXT in "".join(worker.err):
+                self.exits["gave up connecting: exit 1"] += 1
+            else:
+                self.exits["exited unexpectedly"] += 1
+                self.problems.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
             self.running.append(self.start())
-
-    def gave_up_connecting(self, worker):
-        """Return whether the worker exited, as promised, because a fault kept the broker down for 20 s."""
-        worker.wait()
-        is_struck = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
-        return is_struck and output.NOT_CONNECTED_TEXT in "".join(worker.err)
-
-    def remaining(self):
-        """Return the number of unprocessed emails, uncommitted messages and frozen workers."""
-        return len(self.lost()) + self.lag() + len(self.frozen)
 
     def verdict(self):
         """Return what was counted, {row of the table: cell}; add to problems what is wrong with it."""
@@ -160,25 +129,22 @@ class Soak:
         self.fleets = [Fleet(name, cluster, settings) for name in names]
         self.rng = random.Random(seed)
         self.began, self.seconds = time.monotonic(), seconds
-        self.progress = Progress(disable=not sys.stdout.isatty())
-        self.bar = self.progress.add_task("faults", total=seconds)
         self.is_over = threading.Event()
         futures = send_steadily(self.fleets, MESSAGES_PER_SECOND, self.is_over)
         # Not in a `with`, which would wait for the producer in vain while there is no broker.
         self.publisher = ThreadPoolExecutor(1).submit(list, futures)
 
-    def look_after(self):
-        """Look after the fleets; return whether each has a worker that a fault can strike."""
+    def are_ready(self):
+        """Replace missing workers; return whether each fleet has a worker that a fault can strike."""
         for fleet in self.fleets:
-            fleet.look_after()
+            fleet.replace_missing()
         return all(fleet.ready() for fleet in self.fleets)
 
     def wait(self, seconds):
-        """Let some seconds pass, while the fleets and the publisher are looked after."""
+        """Let some seconds pass, while missing workers are replaced and the publisher is checked."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.look_after()
-            self.progress.update(self.bar, completed=time.monotonic() - self.began)
+            self.are_ready()
             if self.publisher.done():
                 self.publisher.result()  # raises what kept a message from being published
             time.sleep(0.1)
@@ -188,9 +154,7 @@ class Soak:
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
         end = time.monotonic() + self.rng.uniform(1, SHORT_SESSION_SECONDS + 3)
         for fleet in self.fleets:
-            fleet.faults[fault] += 1
             fleet.outage_at = time.monotonic()
-        for fleet in self.fleets:
             if self.rng.random() < 0.5 and (ready := fleet.ready()):
                 self.wait(self.rng.uniform(0, 1))
                 fleet.faults["worker stopped, broker down"] += 1
@@ -200,9 +164,21 @@ class Soak:
         self.wait(2)  # clients retry every second, so that all are connected again
 
     def strike_workers(self, fault):
-        wait_until(self.look_after, 60, "a worker of each kind is running")
-        for fleet in self.fleets:
-            fleet.strike(fault, self.rng)
+        """Stop, kill or freeze a worker of each fleet; a frozen one goes on after FROZEN_SECONDS."""
+        wait_until(self.are_ready, 60, "a worker of each kind is running")
+        victims = [(fleet, self.rng.choice(fleet.ready())) for fleet in self.fleets]
+        for fleet, worker in victims:
+            if fault == "worker stopped":
+                fleet.stop(worker)
+            elif fault == "worker killed":
+                fleet.running.remove(worker)
+                worker.kill()
+            else:
+                worker.freeze()
+        if fault == "worker frozen":
+            self.wait(FROZEN_SECONDS)
+            for _, worker in victims:
+                worker.thaw()
 
     def inject(self, faults):
         """Inject these faults, each as often as the others, for self.seconds or longer."""
@@ -212,14 +188,15 @@ class Soak:
             pending = pending or self.rng.sample(faults, len(faults))
             fault = pending.pop()
             print(f"{time.monotonic() - self.began:.0f} of {self.seconds:g} s: {fault}", flush=True)
-            strike = self.strike_broker if fault.startswith("broker") else self.strike_workers
-            strike(fault)
+            for fleet in self.fleets:
+                fleet.faults[fault] += 1
+            self.strike_broker(fault) if fault.startswith("broker") else self.strike_workers(fault)
 
     def catch_up(self):
         """Wait until everything is processed and committed, as long as there is progress."""
         remaining, limit = None, time.monotonic() + CATCH_UP_SECONDS
         while remaining != 0 and time.monotonic() < limit:
-            before, remaining = remaining, sum(fleet.remaining() for fleet in self.fleets)
+            before, remaining = remaining, sum(len(fleet.lost()) + fleet.lag() for fleet in self.fleets)
             if remaining != before:
                 limit = time.monotonic() + CATCH_UP_SECONDS
             self.wait(0.5)
@@ -227,12 +204,11 @@ class Soak:
     def run(self, faults):
         """Inject the faults, catch up, and end everything but the broker; return {fleet: its verdict}."""
         try:
-            with self.progress:
-                self.inject(faults)
-                print("catching up", flush=True)
-                self.is_over.set()
-                self.publisher.result()
-                self.catch_up()
+            self.inject(faults)
+            print("catching up", flush=True)
+            self.is_over.set()
+            self.publisher.result()
+            self.catch_up()
             for fleet in self.fleets:
                 for worker in list(fleet.running):
                     fleet.stop(worker)
@@ -261,10 +237,8 @@ def main():
     for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
         table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
     Console(highlight=False, width=100).print(table)
-    for fleet in verdicts:
-        for problem in fleet.problems:
-            print(f"{fleet.worker_name}: {problem}", file=sys.stderr)
-    sys.exit(any(fleet.problems for fleet in verdicts))
+    problems = [f"{fleet.worker_name}: {problem}" for fleet in verdicts for problem in fleet.problems]
+    sys.exit("\n".join(problems) or 0)
 
 
 if __name__ == "__main__":
