@@ -1,4 +1,4 @@
-"""The changes to code in the README's sections 8 and 9, made and run on a real broker."""
+"""The changes to code in the README's section 8, made and run on a real broker."""
 
 import contextlib
 import json
@@ -10,9 +10,6 @@ import sqlite3
 import subprocess
 
 import pytest
-import trustme
-from broker import Broker
-from cryptography.hazmat.primitives import serialization
 from kafka.admin import ACLOperation, ResourceType
 from repository.readme import ADDRESS, CAREFUL_PARTS, PATH, README, matches, recipe
 from support import output
@@ -21,11 +18,8 @@ from support.waiting import wait_until, with_slack
 
 # Where the README tells the reader to change a script, and where these tests put something in.
 IMPORT_OS = "import os\n"
-BEFORE_TOPIC = "\nTOPIC = "
-CLIENT_ARGUMENT = "bootstrap_servers="  # of each Kafka client in a script
 PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
 WORK_LINE = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
-ADMIN_OPTIONS = re.compile(r"`(-S [^`]+)`.* `(-C [^`]+)`")  # in the README
 
 TOPIC = "user_signups"
 
@@ -96,63 +90,6 @@ def test_every_recipe_is_used():
     here = (ROOT / "tests/repository/test_recipes.py").read_text(encoding="utf-8")
     used = re.findall(r"""(?:recipe|in_diff|transcript)\(["']([\w-]+)""", here)
     assert set(recipes) == {*used, *CAREFUL_PARTS}
-
-
-def write_certificates(folder):
-    """Write broker.pem, a certificate for 127.0.0.1 with its key, and ca.pem, that of the authority."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    pkcs8 = serialization.PrivateFormat.PKCS8  # the only one that Kafka reads
-    pem = key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
-    chain = [blob.bytes() for blob in certificate.cert_chain_pems]
-    (folder / "broker.pem").write_bytes(b"".join([pem, *chain]))
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-
-
-@pytest.mark.not_on_external_broker
-@pytest.mark.long(40)
-def test_the_scripts_connect_with_tls_and_a_password(start_script, copies, tmp_path, monkeypatch):
-    write_certificates(tmp_path)
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    broker = Broker(
-        properties={
-            "listener.security.protocol.map": "BROKER:SASL_SSL,CONTROLLER:PLAINTEXT",
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": (tmp_path / "broker.pem").as_posix(),
-            "ssl.truststore.type": "PEM",  # the broker checks its own certificate when it starts
-            "ssl.truststore.location": (tmp_path / "ca.pem").as_posix(),
-            "sasl.enabled.mechanisms": "PLAIN",
-            "sasl.mechanism.inter.broker.protocol": "PLAIN",
-            "listener.name.broker.plain.sasl.jaas.config": (
-                f'{login} username="admin" password="a" user_admin="a" user_reader="secret";'
-            ),
-        }
-    )
-    monkeypatch.setenv("KAFKA_CA", str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("KAFKA_USER", "reader")
-    monkeypatch.setenv("KAFKA_PASSWORD", "secret")
-    for script in copies.values():
-        edit(script, (BEFORE_TOPIC, f"\n{recipe('security')}{BEFORE_TOPIC[1:]}"))
-        code = script.read_text(encoding="utf-8")
-        script.write_text(code.replace(CLIENT_ARGUMENT, f"**SECURITY, {CLIENT_ARGUMENT}"), "utf-8")
-    with broker:
-        without = start_script(BATCH, broker.address)
-        start_script(PRODUCER, broker.address, folder=tmp_path).wait_for_exit()
-        streaming = start_script(STREAMING, broker.address, folder=tmp_path)
-        streaming.wait_for(output.FINISHED, count=2)
-        streaming.stop_and_check()
-        batch = start_script(BATCH, broker.address, folder=tmp_path)
-        batch.wait_for(output.FINISHED)
-        batch.stop_and_check()
-        assert len(streaming.begun() + batch.begun()) == 10 and batch.err == []
-        options = " ".join(ADMIN_OPTIONS.search(README).groups())
-        admin = f"kafka-python admin -b {ADDRESS} {options} groups list-offsets -g group1"
-        assert "'lag': 0" in "".join(shell(admin, broker.address))
-        monkeypatch.setenv("KAFKA_PASSWORD", "wrong")
-        wrong = start_script(STREAMING, broker.address, folder=tmp_path)
-        for script in without, wrong:
-            assert output.NOT_CONNECTED_TEXT in script.wait_for_failure(40)
 
 
 @pytest.mark.usefixtures("once_script")

@@ -7,8 +7,8 @@ reader's, and saved before the page is played.
 import contextlib
 
 import pytest
-from repository.readme import Block, blocks, files_to_save
-from repository.terminal import BROKER, Reader, Step, texts_of, with_exits
+from repository.readme import blocks, files_to_save
+from repository.terminal import Reader
 from support.cluster import Cluster
 from support.network import free_port
 from support.output import FINISHED
@@ -20,32 +20,6 @@ def test_each_transcript_names_its_terminal():
         is_set_up = not any(line.startswith("$ ") for line in block.lines)
         assert block.terminals or is_set_up, f"README.md, line {block.number}: which terminal?"
         assert is_set_up or block.section <= 7, f"README.md, line {block.number}: no test plays it"
-
-
-def test_the_player_of_transcripts_knows_when_to_wait_and_when_to_kill():
-    lines = ["$ python a.py", "...", "^C^Cone", "^C"]
-    assert texts_of(lines) == ["$ python a.py", "...", "(no line)", "^C", "^C", "one", "^C", "(no line)"]
-    assert texts_of(["^Cone"]) == ["(no line)", "^C", "one"]
-    assert texts_of(["^C^\\Quit…"]) == ["(no line)", "^C", "(no line)", "^\\", "Quit…"]
-    assert texts_of(["one", "^Z", "[1]+  Stopped"]) == ["one", "^Z", "", "[1]+  Stopped"]
-    run = "$ (python a.py & sleep 9; kill -9 $! )"
-    after_9_seconds = [run, "one", "...", run]
-    assert texts_of(after_9_seconds) == after_9_seconds
-    after_its_last_line = ["$ (python a.py & read; kill -9 $! )", "...", "one", "^J"]
-    assert texts_of([run, "...", "one", "$ python b.py"]) == [*after_its_last_line, "$ python b.py"]
-
-
-def test_the_player_of_transcripts_checks_the_exit_code_of_each_command_but_the_broker():
-    first, second, third, fourth = (Block("", [], number) for number in (1, 5, 7, 9))
-    broker = Step("1", first, BROKER, f"$ {BROKER}")
-    suspended = Step("1", first, BROKER, "[1]+  Stopped")
-    a, b = Step("2", second, "python a.py", "one"), Step("2", third, "python b.py", "$ python b.py")
-    last = Step("2", fourth, "python b.py", "Quit…")
-    killed = Step("2", fourth, "python b.py", "(exited with code 131)")
-    exited = Step("2", second, "python a.py", "(exited with code 0)")
-    stopped = Step("1", first, BROKER, "(exited with code 14…)")
-    steps = [broker, suspended, a, b, last]
-    assert list(with_exits(steps)) == [broker, suspended, stopped, a, exited, b, last, killed]
 
 
 @pytest.fixture
