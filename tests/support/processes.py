@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from support import output
 from support.limits import EXIT_SECONDS
-from support.signals import freeze, thaw
+from support.signals import freeze
 from support.waiting import wait_until, with_slack
 
 ROOT = Path(__file__).parents[2]
@@ -37,17 +37,16 @@ class Process:
     folder: where it runs.
     environment: variables to set; one that is None is unset.
     on_line: called, on a thread, with each line before it is added to out or err.
-    out, err: the lines of standard output and standard error so far.
-    out_times, err_times: the same as [(time.monotonic(), line)].
+    out_times, err_times: the lines of standard output and standard error so far: [(time.monotonic(), line)].
     """
 
     def __init__(self, name, command, environment, on_line=None, folder=ROOT):
-        self.name = name
+        self.name, self.on_line = name, on_line
         self.mark = f"STARTED_BY_{uuid.uuid4().hex}"  # what it starts inherits this variable
         self.started = time.monotonic()
         python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": None}  # None: a script has to flush
         environment = {**os.environ, **python, **environment, self.mark: "yes"}
-        self.popen = subprocess.Popen(
+        self.popen = psutil.Popen(
             command,
             cwd=folder,
             env={variable: value for variable, value in environment.items() if value is not None},
@@ -57,26 +56,20 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self.pid, self.signal, self.thaw = self.popen.pid, self.popen.send_signal, self.popen.resume
         self.out_times, self.err_times = [], []
         self._matches = {}  # see times()
-        pipes = ((self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times))
-        self._readers = [
-            threading.Thread(target=self._read, args=(*pipe, on_line), daemon=True) for pipe in pipes
-        ]
+        pipes = (self.popen.stdout, self.out_times), (self.popen.stderr, self.err_times)
+        self._readers = [threading.Thread(target=self._read, args=pipe, daemon=True) for pipe in pipes]
         for reader in self._readers:
             reader.start()
 
-    @staticmethod
-    def _read(pipe, lines, on_line):
+    def _read(self, pipe, lines):
         for line in pipe:
             line = line.removesuffix("\n")
-            if on_line:
-                on_line(line)
+            if self.on_line:
+                self.on_line(line)
             lines.append((time.monotonic(), line))
-
-    @property
-    def pid(self):
-        return self.popen.pid
 
     @property
     def is_running(self):
@@ -89,10 +82,6 @@ class Process:
     @property
     def err(self):
         return [line for _, line in list(self.err_times)]
-
-    @property
-    def output_has_ended(self):
-        return not any(reader.is_alive() for reader in self._readers)
 
     def __str__(self):
         pipes = (("out", self.out_times), ("ERR", self.err_times))
@@ -121,15 +110,12 @@ class Process:
         """Wait until condition() is true and return its value; give up once the process has exited."""
 
         def value():
-            output_had_ended = self.output_has_ended
+            has_ended = not any(reader.is_alive() for reader in self._readers)
             value = condition()
-            assert value or not output_had_ended, f"{self.describe_exit()}, before: {what}"
+            assert value or not has_ended, f"{self.describe_exit()}, before: {what}"
             return value
 
         return wait_until(value, seconds, what)
-
-    def signal(self, number):
-        self.popen.send_signal(number)
 
     def signal_until_exit(self, signals):
         """Send the signals in turn, one every 4 ms, until it has exited; return how many were sent."""
@@ -142,20 +128,18 @@ class Process:
         return sent
 
     def kill(self):
-        self.popen.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has exited
+            self.popen.kill()
         self.wait()
 
     def freeze(self):
-        freeze(self.pid)
-
-    def thaw(self):
-        thaw(self.pid)
+        freeze(self.popen)
 
     def wait(self, seconds=30):
         """Wait until it has exited and all its output is read; return its exit code (-9 after SIGKILL)."""
         try:
             self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
+        except psutil.TimeoutExpired:
             raise AssertionError(f"{self.name} is still running after {seconds} s") from None
         for reader in self._readers:
             reader.join()
@@ -177,10 +161,7 @@ class Process:
 
     def children(self):
         """Return the processes that it has started, and their descendants."""
-        return psutil.Process(self.pid).children(recursive=True)
-
-    def cpu_seconds(self):
-        return sum(psutil.Process(self.pid).cpu_times()[:2])
+        return self.popen.children(recursive=True)
 
     def end(self):
         """Kill it, and what it has started, even if it has exited and left that behind."""
@@ -206,10 +187,6 @@ class Script(Process):
         if settings:
             command = [ROOT / "tests/child/run_script.py", name, json.dumps(settings)]
         super().__init__(name, [sys.executable, *command], {"BOOTSTRAP_SERVERS": address}, on_line, folder)
-
-    def end(self):
-        """Kill it if it is still running; a script starts no process."""
-        self.kill()
 
     def stop_and_check(self, exit_code=0, signal_number=signal.SIGTERM, seconds=EXIT_SECONDS):
         """Stop a worker, and check that it exits within that many seconds of finishing its work."""

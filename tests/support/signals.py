@@ -11,16 +11,11 @@ import psutil
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # Ctrl+C, kill, a closed terminal
 
 
-def freeze(pid):
-    """Send SIGSTOP to a process, and wait until it has stopped: it answers nothing, but stays connected."""
-    process = psutil.Process(pid)
+def freeze(process):
+    """Send SIGSTOP and wait until the psutil.Process has stopped: it stays connected, but is silent."""
     process.suspend()
     while process.status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
-
-
-def thaw(pid):
-    psutil.Process(pid).resume()
 
 
 def on_stop_signals(handler):
