@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from broker import Broker, BrokerError
@@ -100,11 +101,8 @@ class Demo(Record):
         worker.wait_until(lambda: worker.received() >= 20, what="ten more sign-ups are in the buffer")
         self.press_ctrl_c(worker)
 
-    def summarize(self, is_complete):
-        """Count, and print what was counted; return whether everything went as promised.
-
-        is_complete: whether every act was completed, so that every script has exited as it should.
-        """
+    def summarize(self):
+        """Count, and print what was counted; return whether nothing was lost or processed twice."""
         lines = [line for producer in self.producers for line in producer.out]
         self.published = [email for line in lines if (email := output.value_in(line, output.PUBLISHED_LINE))]
         lost, twice = self.lost().total(), self.repeated().total()
@@ -115,36 +113,27 @@ class Demo(Record):
         table.add_row("lost", str(lost), style="bold green" if lost == 0 else "bold red")
         table.add_row("processed twice", str(twice), style="bold green" if twice == 0 else "bold red")
         self.console.print(table)
-        if is_complete:
-            count = len(self.producers + self.workers)
-            self.console.print(Text(f"\nAll {count} processes exited with code 0, as they should."))
-        return is_complete and not (lost or twice)
+        count = len(self.producers + self.workers)
+        self.console.print(Text(f"\nAll {count} processes exited with code 0, as they should."))
+        return not (lost or twice)
 
-    def run(self, *acts):
-        """Play the acts and leave no script running, whatever happens; return whether it went as promised."""
-        is_complete = False
-        try:
-            for act in acts:
-                act(self)
-            is_complete = True
-        except AssertionError as error:
-            self.say(f"The demo stops here: {str(error).splitlines()[0]}")
-        finally:
-            for script in self.producers + self.workers:
-                script.end()
-        return self.summarize(is_complete)
+    def close(self):
+        """Kill the scripts that are still running, which happens only if something went wrong."""
+        for script in self.producers + self.workers:
+            script.end()
 
 
 def main():
     parser = argparse.ArgumentParser(description="Play the tutorial in one terminal.")
     parser.add_argument("--picture", action="store_true", help=f"write tests/{PICTURE.name}")
     is_picture = parser.parse_args().picture
-    acts = [Demo.play_streaming] if is_picture else [Demo.play_streaming, Demo.play_batch]
-    with exiting_cleanly(BrokerError):
+    with exiting_cleanly((BrokerError, AssertionError)):
         print("starting a broker (Apache Kafka)", flush=True)
-        with Broker() as broker:
-            demo = Demo(broker.address, is_picture)
-            is_as_promised = demo.run(*acts)
+        with Broker() as broker, closing(Demo(broker.address, is_picture)) as demo:
+            demo.play_streaming()
+            if not is_picture:
+                demo.play_batch()
+            is_as_promised = demo.summarize()
     if is_picture and is_as_promised:
         demo.console.save_svg(str(PICTURE), title="python tests/demo.py")
     sys.exit(0 if is_as_promised else 1)

@@ -37,4 +37,4 @@ def test_the_demo_fails_if_an_email_is_lost_or_processed_twice(processed, is_as_
     demo = Demo("no address", is_picture=False)
     demo.producers = [SimpleNamespace(out=PRODUCER_LINES)]
     demo.workers = [SimpleNamespace(begun=lambda: processed, finished=lambda: processed)]
-    assert demo.summarize(is_complete=True) == is_as_promised
+    assert demo.summarize() == is_as_promised

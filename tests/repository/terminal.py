@@ -4,7 +4,7 @@ How a transcript is read:
 
     **Terminal 3.** Start a worker:    where the next block is played, in the order of the page
     **Terminal 3** and **Terminal 4.** ...    it is played in both
-    $ python producer.py           a command; it ends after its last line, with exit code 0
+    $ python producer.py           a command; it ends before the next one in this terminal, with exit code 0
     ^C^Cfinished                   Ctrl+C twice, once the previous line has appeared; then the line "finished"
     ...                            one or more lines like those shown for this command, digits aside
     (perhaps more)                 lines like that, or none, until there is none for 8 s: a rebalance may
@@ -35,7 +35,7 @@ from support.processes import ROOT, processes_with
 BROKER = "python tests/broker.py"
 KEYS = {"^C": signal.SIGINT, "^Z": signal.SIGTSTP, "^\\": signal.SIGQUIT}
 ENTER, DOTS, SILENCE = "^J", "...", "(no line)"
-EXIT_CODES = {"Quit…": 131, "[1]+  Stopped": "14…"}  # after these lines; otherwise 0
+EXIT_CODES = {"Quit…": "131", "[1]+  Stopped": "14…"}  # after these lines; otherwise 0
 PERHAPS = "(perhaps more)"
 EXITED = "(exited with code {})"  # the prompt, a line of its own
 KILLED_LATER = re.compile(r"\((.*) & sleep [\d.]+; kill -9 \$! \)")
@@ -79,16 +79,6 @@ def steps_of_page():
                 yield Step(terminal, block, running[terminal], text)
 
 
-def with_exits(steps):
-    """Yield these steps, and one more after the last of each command: its exit code."""
-    for index, step in enumerate(steps):
-        yield step
-        later = [other.text for other in steps[index + 1 :] if other.terminal == step.terminal] or ["$ "]
-        code = next((EXIT_CODES[start] for start in EXIT_CODES if step.text.startswith(start)), 0)
-        if later[0].startswith("$ ") and (code or step.command != BROKER):
-            yield step._replace(text=EXITED.format(code))
-
-
 class Reader:
     """A reader of the page, with some terminals, in which everything uses one broker.
 
@@ -97,7 +87,7 @@ class Reader:
 
     def __init__(self, port, folder):
         self.port, self.folder = port, folder
-        self.steps = list(with_exits(list(steps_of_page())))
+        self.steps = list(steps_of_page())
         names = sorted({step.terminal for step in self.steps})
         self.terminals = {name: Terminal(name, self) for name in names}
 
@@ -121,6 +111,8 @@ class Reader:
                 shown = "".join(map(str, self.terminals.values()))
                 place = f"README.md, block at line {step.block.number}, terminal {step.terminal}"
                 raise AssertionError(f"{place}: {error}{shown}") from None
+        for terminal in self.terminals.values():
+            terminal.expect_prompt()
 
     def close(self):
         """Close the terminals, upon which the broker removes its data; kill what is left after 20 s."""
@@ -143,6 +135,7 @@ class Terminal:
     def __init__(self, name, reader):
         self.name, self.reader, self.shown = name, reader, []
         self.has_dots = False  # whether "..." comes before the line that is expected next
+        self.last = None  # the last step, unless its command goes on running
         settings = {"BOOTSTRAP_SERVERS": f"localhost:{reader.port}", "TMPDIR": str(reader.folder)}
         settings |= {"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"}
         settings |= {"PS1": f"{EXITED.format('$?')}\n", "HISTFILE": ""}
@@ -153,6 +146,7 @@ class Terminal:
 
     def play(self, step):
         if step.text.startswith("$ "):
+            self.expect_prompt()
             self.shown.append(step.text)
             self.bash.sendline(self.reader.adapted(step.text.removeprefix("$ ")))
         elif step.text in KEYS:
@@ -167,14 +161,21 @@ class Terminal:
                 assert self.is_familiar(line, step.command), f"not expected here:\n    {line}"
         else:
             self.expect(step.text, step.command)
+        is_over = step.command != BROKER or step.text.startswith("[1]+  Stopped")
+        self.last = step if is_over else None
+
+    def expect_prompt(self):
+        """Wait until the last command has ended, and check its exit code."""
+        if self.last:
+            codes = [code for start, code in EXIT_CODES.items() if self.last.text.startswith(start)]
+            self.expect(EXITED.format(*codes or "0"), self.last.command)
+            self.last = None
 
     def expect(self, text, command):
         """Read a line, which must match; after "...", one or more familiar ones come before it."""
         line = self.next_line(text)
         if self.has_dots:
-            assert self.is_familiar(line, command), (
-                f'expected a line that "..." stands for\nand got\n    {line}'
-            )
+            assert self.is_familiar(line, command), f'"..." does not stand for\n    {line}'
             line = self.next_line(text)
             while self.is_familiar(line, command) and not matches(line, text):
                 line = self.next_line(text)
