@@ -1,6 +1,6 @@
 """Measures the workers' speed beside a bare kafka-python loop, their memory, and how they scale.
 
-    python tests/benchmark.py           about four minutes: progress, then one table
+    python tests/benchmark.py           some three minutes: progress, then one table
     python tests/benchmark.py 0.1       a tenth of the messages, to try this program
 
 It starts a broker of its own and runs the workers' own code; their work takes no time unless stated. The bare
