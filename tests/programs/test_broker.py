@@ -1,10 +1,8 @@
 """The broker that the tests start: a class, and a program in place of `docker compose up`."""
 
-import re
 import signal
 
 import pytest
-from broker import Broker, BrokerError
 from support import output
 from support.network import address_of, free_port, is_free, silent_server
 from support.processes import SCRIPTS
@@ -22,13 +20,6 @@ def check_that_nothing_is_left(tmp_path):
     """Check that no temporary file is left when the test is over."""
     yield
     assert [*tmp_path.iterdir()] == []
-
-
-def test_settings_that_kafka_rejects_are_reported_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(BrokerError) as caught, Broker(properties={"process.roles": "waiter"}):
-        pass
-    assert re.fullmatch("Kafka cannot format its data directory: .*waiter.*", str(caught.value))
 
 
 def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, start_script, tmp_path):

@@ -183,7 +183,7 @@ def test_a_signal_during_retries_leaves_the_message_to_the_next_worker(retrying_
     cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
     is_up = mail_server(retrying_script)
     first = workload.start()
-    first.wait_for_error("^Attempt failed", count=2)  # it now pauses for two seconds
+    first.wait_for_error("^Attempt failed", count=5)  # it now pauses for five seconds
     first.signal(signal.SIGTERM)
     first.wait_for_exit(seconds=with_slack(2))
     assert workload.committed_offsets() == {}
