@@ -16,7 +16,7 @@ WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
 is_shutting_down = False
-silent_polls = 0  # how many polls in a row there has been no recent heartbeat
+silent_polls = 0  # empty polls in a row without a recent heartbeat
 
 
 def exit_gracefully(signum, frame):
@@ -159,15 +159,14 @@ def email_in(message):
 
 
 def check_group(consumer):
-    """Rejoin if kafka-python has forgotten to (a bug in 3.0.12). Report a group that stays silent."""
+    """Nothing was polled: rejoin if kafka-python 3.0.12 has forgotten to (a bug); report a silent group."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
+        consumer._coordinator.request_rejoin()  # no public way; it sets a flag, which a finished join clears
     last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
     silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
     if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
-        hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
-        print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
+        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, other workers.", file=sys.stderr)
 
 
 if __name__ == "__main__":

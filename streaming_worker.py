@@ -12,7 +12,7 @@ TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 is_shutting_down = False
-silent_polls = 0  # how many polls in a row there has been no recent heartbeat
+silent_polls = 0  # empty polls in a row without a recent heartbeat
 
 
 def graceful_exit(signum, frame):
@@ -49,8 +49,8 @@ def main():
                 polled = {}
             for [message] in polled.values():
                 process_message(message)  # an exception here ends the worker; the message is redelivered
-                commit(consumer)
-            if not polled:
+                commit(consumer)  # consumer.commit(), retried while the broker is unavailable
+            if not polled:  # idle, or not in the group
                 check_group(consumer)
     except errors.KafkaError as error:
         sys.exit(f"Stopped by {error!r}. Uncommitted messages will be delivered again.")
@@ -75,30 +75,30 @@ def process_message(message):
 
 
 def commit(consumer):
-    """Mark all that poll() has returned as processed. While the broker is unavailable, retry."""
     while True:
         try:
-            return consumer.commit(timeout_ms=2000)
-        except (errors.RetriableError, errors.CommitFailedError) as error:
+            return consumer.commit(timeout_ms=2000)  # commits everything that poll() has returned
+        except errors.RetriableError as error:
             if is_shutting_down:
                 raise  # main() reports it
-            if isinstance(error, errors.CommitFailedError):  # no heartbeat for 10 s, or no poll() for 5 min
-                print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-                return
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
+        except errors.CommitFailedError:  # evicted: no heartbeat for 10 s, or no poll() for 5 min
+            if is_shutting_down:
+                raise
+            print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
+            return  # poll() rejoins
 
 
 def check_group(consumer):
-    """Rejoin if kafka-python has forgotten to (a bug in 3.0.12). Report a group that stays silent."""
+    """Nothing was polled: rejoin if kafka-python 3.0.12 has forgotten to (a bug); report a silent group."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        consumer._coordinator.request_rejoin()  # only sets a flag, so repeating it is harmless
+        consumer._coordinator.request_rejoin()  # no public way; it sets a flag, which a finished join clears
     last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
     silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
     if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
-        hint = "If this repeats, check the broker, its log and advertised address, and for slow workers."
-        print(f"Waiting for group {GROUP_ID}. {hint}", file=sys.stderr)
+        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, other workers.", file=sys.stderr)
 
 
 if __name__ == "__main__":
