@@ -73,5 +73,9 @@ def files_to_save():
 
 
 def matches(line, text):
-    """Return whether the line is what the README shows, in which "…" stands for any text."""
-    return bool(re.fullmatch(re.escape(text).replace("…", ".*"), line or ""))
+    """Return whether the line is what the README shows, in which "…" stands for any text.
+
+    Spaces may be more or fewer: versions of bash differ in the columns of "[1]+  Stopped   command".
+    """
+    line, text = (re.sub(" +", " ", string or "") for string in (line, text))
+    return bool(re.fullmatch(re.escape(text).replace("…", ".*"), line))
