@@ -1,5 +1,6 @@
 """Workers join their group, leave it, or are evicted from it."""
 
+import signal
 import time
 
 import pytest
@@ -94,6 +95,20 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
     second.stop_and_check()
     workload.publish(2)
     wait_until(lambda: workload.published[-1] in first.finished(), what="the first worker goes on")
+    workload.drain_and_check(repeated=1 if worker_name == STREAMING else 3)
+
+
+def test_a_worker_signalled_while_frozen_past_its_session_exits_with_code_1(worker_name, new_workload):
+    workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
+    workload.publish(3)
+    first = workload.start(worker_name)
+    first.wait_for(output.SENDING)
+    first.freeze()
+    workload.start(worker_name).wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
+    first.signal(signal.SIGTERM)
+    first.thaw()
+    first.wait_for_exit(1)
+    assert output.REDELIVERED_TEXT in first.err[-1]
     workload.drain_and_check(repeated=1 if worker_name == STREAMING else 3)
 
 
