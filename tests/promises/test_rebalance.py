@@ -40,6 +40,17 @@ def test_a_worker_that_joins_while_another_finishes_its_message_repeats_nothing(
     assert workload.errors == []
 
 
+def test_a_buffer_is_processed_and_committed_before_its_partitions_move(new_workload):
+    workload = new_workload(partitions=2, BATCH_SECONDS=NEVER)
+    workload.publish(4)
+    first = workload.start(BATCH)
+    wait_until(lambda: first.received() == 4, what="all are in the buffer")
+    second = workload.start(STREAMING)
+    workload.wait_until_done()
+    assert len(first.begun()) == 4 and not second.begun()
+    workload.drain_and_check()
+
+
 @pytest.mark.long(45)
 def test_a_worker_that_waits_for_a_slow_one_says_so_and_blames_nobody_else(worker_name, new_workload):
     workload = new_workload(partitions=2)
