@@ -22,7 +22,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -49,22 +48,18 @@ def kafka_jars():
     """Return Kafka's class path. The first call on a machine downloads it to ~/.m2 and ~/.cache/jgo."""
     import jgo  # slow to import, so only here, where main() already handles Ctrl+C
 
-    text = f"downloading Apache Kafka {KAFKA_VERSION} (44 MB, the first time only)"
-    notice = threading.Timer(1, print, [text], {"flush": True})
-    notice.daemon = True
+    if not (Path.home() / f".m2/repository/org/apache/kafka/kafka_2.13/{KAFKA_VERSION}").exists():
+        print(f"downloading Apache Kafka {KAFKA_VERSION} (44 MB, the first time only)", flush=True)
+    lock = Path.home() / ".cache" / "kafka-jars.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = Path.home() / ".cache" / "kafka-jars.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=DOWNLOAD_SECONDS):  # parallel tests would download into the same files
-            notice.start()
             return os.pathsep.join(str(jar) for jar in jgo.build(JARS).all_jars)
     except Exception as error:  # whatever jgo's HTTP client or file handling raises
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BrokerError(
             f"Cannot download Apache Kafka ({why}). The first run needs network access."
         ) from error
-    finally:
-        notice.cancel()
 
 
 class Broker:

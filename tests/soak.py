@@ -3,8 +3,9 @@
     python tests/soak.py 600 --seed 7
 
 Three streaming and three batch workers, each kind with a topic and a group of its own, receive 20 messages a
-second for the given time, or longer, until each kind of fault has occurred equally often: a worker stopped,
-killed or frozen; the broker killed or frozen. Then the soak waits until everything is processed.
+second for the given time, or longer, until each fault has occurred equally often: a worker stopped, killed or
+frozen; the broker killed or frozen, and half of the time a worker stopped meanwhile. Then the soak waits
+until everything is processed.
 
 Exit code 1: a message was lost; the group did not commit everything; there are more repeats than the faults
 explain (two for each fault with the streaming worker, a batch with the batch worker); a worker exited on
@@ -37,7 +38,6 @@ WORKERS_OF_A_KIND = 3
 MESSAGES_PER_SECOND = 20
 SHORT_SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
 FROZEN_SECONDS = SHORT_SESSION_SECONDS + 2  # so that the group evicts the worker
-SECONDS_BETWEEN_FAULTS = (1, 4)
 WORK_AND_EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 20
 WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
@@ -45,52 +45,43 @@ FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "
 
 
 class Fleet(Workload):
-    """The workers of one kind, what is published for them, and what has happened to them.
+    """The workers of one kind, and what is published for them.
 
-    running: the workers that should be. outage_at: when the last outage began, a time.monotonic().
-    faults, exits: how many of each kind there were. problems: what is wrong, in words.
+    running: the workers that should be. problems: what is wrong, in words.
     """
 
     def __init__(self, name, cluster, settings):
-        super().__init__(
-            cluster, name, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **SHORT_SESSION, **settings
-        )
+        settings = {**SHORT_SESSION, **settings}
+        super().__init__(cluster, name, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **settings)
         self.running, self.problems = [], []
-        self.outage_at = 0
-        self.faults, self.exits = Counter(), Counter()
 
     def ready(self):
         """Return the workers that have connected."""
         return [worker for worker in self.running if worker.out]
 
-    def stop(self, worker, broker_is="up"):
-        """Stop the worker, and count how it exits; broker_is: "up" or "down"."""
+    def stop(self, worker, exit_codes=(0,)):
+        """Stop the worker, which should exit with one of these codes."""
         self.running.remove(worker)
         worker.signal(signal.SIGTERM)
         try:
             code = worker.wait(WORK_AND_EXIT_SECONDS)
         except AssertionError:
             code = f"none after {WORK_AND_EXIT_SECONDS} s"
-        self.exits[f"stopped, broker {broker_is}: exit {code}"] += 1
-        if code != 0 and (broker_is == "up" or code != 1):
-            self.problems.append(f"stopped with the broker {broker_is}: exit {code}\n{worker}")
+        if code not in exit_codes:
+            self.problems.append(f"stopped: exit code {code}\n{worker}")
 
     def replace_missing(self):
         """Start a worker for each that has exited or was taken out of running."""
         for worker in [worker for worker in self.running if not worker.is_running]:
             self.running.remove(worker)
             worker.wait()
-            was_outage = self.outage_at > worker.started - limits.CONNECT_SECONDS - 10
-            if was_outage and output.NOT_CONNECTED_TEXT in "".join(worker.err):
-                self.exits["gave up connecting: exit 1"] += 1
-            else:
-                self.exits["exited unexpectedly"] += 1
+            if output.NOT_CONNECTED_TEXT not in "".join(worker.err):
                 self.problems.append(f"exited unexpectedly\n{worker}")
         while len(self.running) < WORKERS_OF_A_KIND:
             self.running.append(self.start())
 
-    def verdict(self):
-        """Return what was counted, {row of the table: cell}; add to problems what is wrong with it."""
+    def verdict(self, faults):
+        """Return {what was counted: number} after that many faults; add to problems what is wrong with it."""
         if lost := self.lost():
             what = f"lost, or nothing more was processed for {CATCH_UP_SECONDS} s: {sorted(lost)[:20]}"
             self.problems.append("\n".join(map(str, [what, *self.workers])))
@@ -101,7 +92,7 @@ class Fleet(Workload):
                 self.problems.append(f"a traceback\n{worker}")
         repeated = self.repeated().total()
         sizes = [len(batch) for worker in self.workers for batch in worker.batches()]
-        explained = self.faults.total() * (2 if self.worker_name == STREAMING else max(sizes, default=0))
+        explained = faults * (2 if self.worker_name == STREAMING else max(sizes, default=0))
         if repeated > explained:
             self.problems.append(f"{repeated} repeats, but the faults explain {explained} at most")
         return {
@@ -110,25 +101,23 @@ class Fleet(Workload):
             "lost": len(lost),
             "repeated": repeated,
             "explained repeats, at most": explained,
-            **self.faults,
-            "exited unexpectedly": 0,
-            **self.exits,
         }
 
 
 class Soak:
-    """The faults, and what they strike: a broker that runs, and a fleet of each of the named workers.
+    """The faults, and what they strike: a broker that runs, and a fleet of each worker.
 
     settings: of the workers, as for run_script.py.
     publisher: the Future of what publishes to the fleets until is_over is set. It begins at once.
     """
 
-    def __init__(self, broker, seconds, seed, names, settings):
+    def __init__(self, broker, seconds, seed, settings):
         self.broker = broker
         cluster = Cluster(broker.address)
-        self.fleets = [Fleet(name, cluster, settings) for name in names]
+        self.fleets = [Fleet(name, cluster, settings) for name in WORKERS]
         self.rng = random.Random(seed)
         self.began, self.seconds = time.monotonic(), seconds
+        self.faults = Counter()
         self.is_over = threading.Event()
         futures = send_steadily(self.fleets, MESSAGES_PER_SECOND, self.is_over)
         # Not in a `with`, which would wait for the producer in vain while there is no broker.
@@ -154,11 +143,9 @@ class Soak:
         self.broker.kill() if fault == "broker killed" else self.broker.freeze()
         end = time.monotonic() + self.rng.uniform(1, SHORT_SESSION_SECONDS + 3)
         for fleet in self.fleets:
-            fleet.outage_at = time.monotonic()
             if self.rng.random() < 0.5 and (ready := fleet.ready()):
                 self.wait(self.rng.uniform(0, 1))
-                fleet.faults["worker stopped, broker down"] += 1
-                fleet.stop(self.rng.choice(ready), "down")
+                fleet.stop(self.rng.choice(ready), exit_codes=(0, 1))
         self.wait(end - time.monotonic())
         self.broker.restore()
         self.wait(2)  # clients retry every second, so that all are connected again
@@ -184,12 +171,11 @@ class Soak:
         """Inject these faults, each as often as the others, for self.seconds or longer."""
         pending = []
         while time.monotonic() < self.began + self.seconds or pending:
-            self.wait(self.rng.uniform(*SECONDS_BETWEEN_FAULTS))
+            self.wait(self.rng.uniform(1, 4))
             pending = pending or self.rng.sample(faults, len(faults))
             fault = pending.pop()
             print(f"{time.monotonic() - self.began:.0f} of {self.seconds:g} s: {fault}", flush=True)
-            for fleet in self.fleets:
-                fleet.faults[fault] += 1
+            self.faults[fault] += 1
             self.strike_broker(fault) if fault.startswith("broker") else self.strike_workers(fault)
 
     def catch_up(self):
@@ -202,7 +188,7 @@ class Soak:
             self.wait(0.5)
 
     def run(self, faults):
-        """Inject the faults, catch up, and end everything but the broker; return {fleet: its verdict}."""
+        """Inject the faults, catch up, and end everything but the broker; return the fleets' verdicts."""
         try:
             self.inject(faults)
             print("catching up", flush=True)
@@ -212,7 +198,7 @@ class Soak:
             for fleet in self.fleets:
                 for worker in list(fleet.running):
                     fleet.stop(worker)
-            return {fleet: fleet.verdict() for fleet in self.fleets}
+            return [{**fleet.verdict(self.faults.total()), **self.faults} for fleet in self.fleets]
         finally:
             self.is_over.set()
             for fleet in self.fleets:
@@ -223,21 +209,18 @@ def main():
     parser = argparse.ArgumentParser(description="Count what workers lose and repeat under random faults.")
     parser.add_argument("seconds", nargs="?", type=float, default=60, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="seed for the faults")
-    parser.add_argument("--worker", choices=WORKERS, help="only this one (default: both)")
-    parser.add_argument("--fault", choices=FAULTS, help="only this one (default: all)")
-    parser.add_argument("--never-commit", action="store_true", help="break the workers: the soak must fail")
+    parser.add_argument("--never-commit", action="store_true", help="stop broken workers: the soak must fail")
     args = parser.parse_args()
     print(f"seed {args.seed}, {args.seconds:g} s", flush=True)
-    names = [args.worker] if args.worker else WORKERS
-    faults = [args.fault] if args.fault else FAULTS
-    settings = {"never_commit": True} if args.never_commit else {}
+    settings, faults = ({"never_commit": True}, FAULTS[:1]) if args.never_commit else ({}, FAULTS)
     with exiting_cleanly((BrokerError, AssertionError)), Broker() as broker:
-        verdicts = Soak(broker, args.seconds, args.seed, names, settings).run(faults)
-    table = Table("", *(fleet.worker_name for fleet in verdicts), box=None)
-    for row in dict.fromkeys(name for verdict in verdicts.values() for name in verdict):
-        table.add_row(row, *(str(verdict.get(row, 0)) for verdict in verdicts.values()))
+        soak = Soak(broker, args.seconds, args.seed, settings)
+        streaming, batch = soak.run(faults)
+    table = Table("", *WORKERS, box=None)
+    for row in streaming:
+        table.add_row(row, str(streaming[row]), str(batch[row]))
     Console(highlight=False, width=100).print(table)
-    problems = [f"{fleet.worker_name}: {problem}" for fleet in verdicts for problem in fleet.problems]
+    problems = [f"{fleet.worker_name}: {problem}" for fleet in soak.fleets for problem in fleet.problems]
     sys.exit("\n".join(problems) or 0)
 
 
