@@ -36,7 +36,7 @@ def main():
     print("starting batch consumer worker")
     child.start()
     while child.is_alive():
-        if child.batch_is_due.wait(timeout=0.1):  # set by hand_over_buffer(), which then waits
+        if child.batch_is_due.wait(timeout=0.1):  # set by hand_over_buffer(), which waits for the next event
             child.batch_is_due.clear()
             process_messages(child.emails)
             child.batch_is_done.set()
@@ -61,8 +61,8 @@ def process_messages(emails):
 class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     """The child thread: fill the buffer for five seconds, wait while main() processes it, then commit.
 
-    commit() covers everything polled, so main() must process the whole buffer first. In a rebalance,
-    kafka-python's own thread runs the on_partitions methods, and the child waits in poll() until they end.
+    commit() marks everything polled as done, so main() must process the whole buffer first. In a rebalance,
+    kafka-python's own thread runs the on_partitions methods; the child waits for them in poll() or close().
     """
 
     def __init__(self):
@@ -95,12 +95,12 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 self.failure = "The last batch is not committed. It will be delivered again."
         except Exception as error:
             self.failure = f"Stopped by {error!r}. Uncommitted messages will be delivered again."
-        self.consumer.close(timeout_ms=1000)  # leave the group; on_partitions_revoked() does nothing by now
+        self.consumer.close(timeout_ms=1000)  # leave the group; all is committed, or self.failure is set
 
     def fill_buffer(self):
         """Poll for BATCH_SECONDS, or until the buffer is full or a signal arrives."""
-        end = monotonic() + BATCH_SECONDS
-        while monotonic() < end and self.emails.qsize() < BUFFER_SIZE and not is_shutting_down:
+        deadline = monotonic() + BATCH_SECONDS
+        while monotonic() < deadline and self.emails.qsize() < BUFFER_SIZE and not is_shutting_down:
             try:
                 polled = self.consumer.poll(timeout_ms=500, max_records=BUFFER_SIZE - self.emails.qsize())
             except errors.RetriableError:  # rare: poll() retries most temporary errors itself
@@ -110,18 +110,18 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
                 print(f"received {count} message{'s' * (count > 1)}, inserting into the queue buffer")
                 self.has_uncommitted = True
             else:
-                check_group(self.consumer)  # an evicted worker receives nothing, so it ends up here, too
+                check_group(self.consumer)  # idle, or not in the group
             for message in messages:
                 if email := email_in(message):
                     self.emails.put(email)
 
     def hand_over_buffer(self):
-        self.batch_is_due.set()  # main() processes everything in the buffer
-        self.batch_is_done.wait()  # meanwhile, nothing is polled
+        self.batch_is_due.set()  # main() now processes everything in the buffer
+        self.batch_is_done.wait()  # until main() has finished; meanwhile, nothing is polled
         self.batch_is_done.clear()
 
     def commit(self):
-        """Commit everything polled. If that fails, the next commit covers it, or Kafka redelivers it."""
+        """Commit everything polled. If that fails, a later commit covers it, or Kafka delivers it again."""
         try:
             if self.has_uncommitted:
                 self.consumer.commit(timeout_ms=2000)
@@ -129,14 +129,14 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
         except errors.RetriableError as error:
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
         except (errors.CommitFailedError, errors.RebalanceInProgressError):
-            pass  # evicted or rebalancing: the next poll() or close() calls a method below, which sees to it
+            pass  # the next poll() or close() calls on_partitions_lost() or on_partitions_revoked()
 
     async def on_partitions_revoked(self, revoked):
         """A rebalance begins: process and commit the buffer, or the partitions' next owner repeats it."""
         if self.has_uncommitted and not self.failure:  # after a failure, the buffer may be incomplete
-            self.hand_over_buffer()  # no heartbeats meanwhile, so it must end within session_timeout_ms
+            self.hand_over_buffer()  # blocks heartbeats, so a batch must take less than session_timeout_ms
             try:
-                await self.consumer.commit_async()  # commit() would block this thread, which sends it
+                await self.consumer.commit_async()  # commit() would wait for this very thread, which sends it
                 self.has_uncommitted = False
             except errors.KafkaError as error:
                 print(f"Commit failed ({error!r}) in a rebalance. Expect a redelivery.", file=sys.stderr)
@@ -144,7 +144,8 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
     async def on_partitions_lost(self, lost):
         """The group has evicted this worker: drop the buffer, because its messages are redelivered."""
         print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-        self.emails, self.has_uncommitted = SimpleQueue(), False  # safe: child polls or closes, main() idle
+        self.emails = SimpleQueue()  # safe: the child waits in poll() or close(), and main() has no batch
+        self.has_uncommitted = False
 
     async def on_partitions_assigned(self, assigned): ...  # required by the interface
 
