@@ -29,7 +29,7 @@ from support.waiting import wait_until
 
 ROUNDS = 3
 BARE_LOOP = "bare_loop"
-PROCESSED = f"{UPDATING}|^read"  # what a worker, or the bare loop, prints about messages
+PROGRESS = f"{UPDATING}|^read"  # what a worker, or the bare loop, prints about messages
 
 
 class Benchmark:
@@ -81,12 +81,12 @@ class Benchmark:
             run.end()
 
     def line_rate(self, name, waiting, lines, **settings):
-        """Return the PROCESSED lines per second, from the first one to number `lines`.
+        """Return the PROGRESS lines per second, from the first one to number `lines`.
 
         waiting: how many messages are in the topic.
         """
         with self.running(name, self.shared_topic(waiting), **settings) as run:
-            return (lines - 1) / (run.wait_for(PROCESSED, lines, 60) - run.wait_for(PROCESSED))
+            return (lines - 1) / (run.wait_for(PROGRESS, lines, 60) - run.wait_for(PROGRESS))
 
     def poll_rate(self, name):
         """Return the messages a second when each poll() returns many; a line is about a full batch."""
@@ -107,7 +107,7 @@ class Benchmark:
 
             def is_done():
                 sizes.append(worker.popen.memory_info().rss)
-                return len(worker.times(PROCESSED)) >= batches
+                return len(worker.times(PROGRESS)) >= batches
 
             wait_until(is_done, 60, f"{count} messages are processed")
         return max(sizes) / 2**20
@@ -119,11 +119,11 @@ class Benchmark:
         with ExitStack() as stack:
             workers = [stack.enter_context(self.running(STREAMING, topic, **settings)) for _ in range(count)]
             for worker in workers:
-                worker.wait_for(PROCESSED)
+                worker.wait_for(PROGRESS)
             time.sleep(0.5)  # until the group has settled
-            before = sum(len(worker.times(PROCESSED)) for worker in workers)
+            before = sum(len(worker.times(PROGRESS)) for worker in workers)
             time.sleep(self.scaling_seconds)
-            after = sum(len(worker.times(PROCESSED)) for worker in workers)
+            after = sum(len(worker.times(PROGRESS)) for worker in workers)
             return (after - before) / self.scaling_seconds
 
 

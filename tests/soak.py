@@ -41,7 +41,7 @@ SHORT_SESSION_SECONDS = SHORT_SESSION["session_timeout_ms"] // 1000
 FROZEN_SECONDS = SHORT_SESSION_SECONDS + 2  # so that the group evicts the worker
 WORK_AND_EXIT_SECONDS = limits.EXIT_SECONDS + 5  # with up to 5 s for its work
 CATCH_UP_SECONDS = 40  # a killed worker's session, a rebalance, and what has piled up
-WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
+FLEET_WORK_SECONDS = {STREAMING: 0.01, BATCH: 0.3}  # three keep up, and are busy half of the time
 FAULTS = ["worker stopped", "worker killed", "worker frozen", "broker killed", "broker frozen"]
 
 
@@ -53,7 +53,7 @@ class Fleet(Workload):
 
     def __init__(self, name, cluster, settings):
         settings = {**SHORT_SESSION, **settings}
-        super().__init__(cluster, name, PARTITIONS, WORK_SECONDS=WORK_SECONDS[name], **settings)
+        super().__init__(cluster, name, PARTITIONS, WORK_SECONDS=FLEET_WORK_SECONDS[name], **settings)
         self.running, self.problems = [], []
 
     def ready(self):

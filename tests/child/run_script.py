@@ -6,7 +6,7 @@ Names in capitals are constants of the script: they are set after its import, so
 before main() runs. With "WORK_SECONDS": 0, sleep(0) does nothing. These are injections, which replace
 the script's sleep(), print() or KafkaConsumer:
 
-    "fail_at": N            the N-th sleep() raises an exception, be it work or the pause before a retry
+    "fail_at_sleep": N      the N-th sleep() raises an exception, be it work or the pause before a retry
     "limit_poll_ms": N      poll() waits for no longer than N milliseconds
     "never_commit": true    commits do nothing
     "signal_at": ["SIGTERM", PATTERN, N]    the script gets this signal after its N-th matching line
@@ -29,7 +29,7 @@ def set_constants(script, constants):
         setattr(script, name, value)
 
 
-def fail_at(script, number):
+def fail_at_sleep(script, number):
     original, steps = script.sleep, 0
 
     def sleep(seconds):
@@ -84,7 +84,7 @@ def configure_consumer(script, settings):
     script.KafkaConsumer = lambda *topics, **given: consumer(*topics, **{**given, **settings})
 
 
-INJECTIONS = [fail_at, limit_poll_ms, never_commit, signal_at]
+INJECTIONS = [fail_at_sleep, limit_poll_ms, never_commit, signal_at]
 
 
 def main():

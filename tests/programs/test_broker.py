@@ -28,7 +28,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, 
         pytest.skip("needs port 9092, and something listens there (a broker of yours?)")
     program = start_program("broker")
     program.wait_for("serves", seconds=60)
-    [java] = program.children()
+    [java] = program.popen.children()
     for name in SCRIPTS:
         script = start_script(name, None)  # by default, the scripts look for it there
         script.wait_for(output.FIRST)
@@ -42,7 +42,7 @@ def test_it_serves_localhost_9092_until_repeated_signals_stop_it(start_program, 
 
 def test_a_signal_while_the_broker_starts_stops_it_and_removes_its_data(start_program):
     program = start_program("broker", "--port", str(free_port()))
-    wait_until(lambda: program.children(), what="it has started Java")
+    wait_until(program.popen.children, what="it has started Java")
     program.signal(signal.SIGTERM)
     program.wait_for_exit()
     assert (program.out[-1], program.err) == (STOPPED, [])

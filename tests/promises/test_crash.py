@@ -51,7 +51,7 @@ def test_a_worker_exits_on_an_exception_and_its_messages_are_redelivered(worker_
     workload = new_workload(**SHORT_SESSION)
     step = 5 if is_streaming else 3  # there are two for each message, or for each batch
     workload.publish(2)
-    first = workload.start(worker_name, fail_at=step)
+    first = workload.start(worker_name, fail_at_sleep=step)
     workload.wait_until_done()
     workload.publish(3)
     first.wait_for_exit(1)
@@ -68,7 +68,7 @@ def test_a_worker_exits_on_an_exception_and_its_messages_are_redelivered(worker_
 
 def test_a_worker_exits_on_an_exception_during_a_rebalance_and_its_messages_are_redelivered(new_workload):
     workload = new_workload(partitions=2, BATCH_SECONDS=NEVER, **SHORT_SESSION)
-    first = workload.start(BATCH, fail_at=2)
+    first = workload.start(BATCH, fail_at_sleep=2)
     workload.publish(4)
     wait_until(lambda: first.received(), what="something is in the buffer")
     second = workload.start(BATCH, BATCH_SECONDS=0.5)

@@ -88,16 +88,22 @@ def test_a_worker_signalled_right_after_an_eviction_exits_with_code_1(new_worklo
     assert output.REDELIVERED_TEXT in first.err[-1]
 
 
-def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_what_was_in_progress(
-    worker_name, new_workload
-):
-    workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
+def freeze_at_work(workload, worker_name):
+    """Freeze a worker while it processes a message, or three in a batch, until another one has taken over."""
     workload.publish(3)
     first = workload.start(worker_name)
     first.wait_for(output.SENDING)
     first.freeze()
     second = workload.start(worker_name)
     second.wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
+    return first, second
+
+
+def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_what_was_in_progress(
+    worker_name, new_workload
+):
+    workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
+    first, second = freeze_at_work(workload, worker_name)
     first.thaw()
     workload.wait_until_processed()
     first.wait_for_error()
@@ -111,11 +117,7 @@ def test_a_worker_frozen_past_its_session_reports_it_rejoins_and_repeats_only_wh
 
 def test_a_worker_signalled_while_frozen_past_its_session_exits_with_code_1(worker_name, new_workload):
     workload = new_workload(**SHORT_SESSION, WORK_SECONDS=1, BUFFER_SIZE=3)
-    workload.publish(3)
-    first = workload.start(worker_name)
-    first.wait_for(output.SENDING)
-    first.freeze()
-    workload.start(worker_name).wait_for(output.SENDING, seconds=limits.TAKEOVER_SECONDS)
+    first, _ = freeze_at_work(workload, worker_name)
     first.signal(signal.SIGTERM)
     first.thaw()
     first.wait_for_exit(1)

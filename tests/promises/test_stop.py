@@ -84,5 +84,5 @@ def test_after_a_signal_the_buffer_is_the_last_batch(new_workload):
     workload.publish(1)  # it must leave this one to the next worker
     worker.wait_for_exit()
     lines = output.lines_for_batch(workload.published[:3])
-    assert (worker.out, worker.err) == ([output.STARTING_LINE[BATCH], *lines, output.GOODBYE_LINE], [])
+    assert (worker.out, worker.err) == ([output.STARTING_LINES[BATCH], *lines, output.GOODBYE_LINE], [])
     assert workload.committed() == 3

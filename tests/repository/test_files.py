@@ -1,8 +1,4 @@
-"""The files beside the scripts: docker-compose.yml, requirements.txt, tests/README.md, and no other ones.
-
-No image can be pulled where this is developed, so the compose file is only checked against Redpanda's
-documentation.
-"""
+"""The files beside the scripts: requirements.txt, tests/README.md, and no unexpected ones."""
 
 import re
 import shutil
@@ -10,37 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import yaml
-from repository.readme import README
 from support import output
 from support.processes import ROOT, SCRIPTS, Process
-
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-
-def test_the_compose_file_starts_one_broker_for_this_machine_without_developer_mode():
-    """The switches need "=": rpk reads `--check false` as the switch --check, which means true."""
-    [(name, service)] = COMPOSE["services"].items()
-    assert (name, service["container_name"]) == ("redpanda", "redpanda-1")
-    assert re.fullmatch(r"docker\.redpanda\.com/redpandadata/redpanda:v\d+\.\d+\.\d+", service["image"])
-    assert service["ports"] == ["127.0.0.1:9092:9092"] and "network_mode" not in service
-    assert "rpk cluster health" in service["healthcheck"]["test"][1]  # for `docker compose up --wait`
-    words = " ".join(service["command"])
-    for switch in (
-        "--unsafe-bypass-fsync=false",
-        "--set redpanda.auto_create_topics_enabled=false",
-        "--set redpanda.write_caching_default=false",
-        "--check=false",
-        "--kafka-addr 0.0.0.0:9092",
-        "--advertise-kafka-addr localhost:9092",
-    ):
-        assert switch in words
-
-
-def test_the_readme_has_only_docker_commands_that_were_checked():
-    compose = {f"docker compose {verb}" for verb in ("up -d --wait", "pause", "unpause", "down")}
-    commands = re.findall(r"(?:^|`|; )(docker [^`;\n]+)", README, re.M)
-    assert set(commands) == compose | {"docker run --init"}
 
 
 @pytest.mark.long(20)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,14 +11,8 @@ import subprocess
 import pytest
 from kafka.admin import ACLOperation, ResourceType
 from repository.readme import ADDRESS, CAREFUL_PARTS, PATH, README, matches, recipe
-from support import output
-from support.processes import BATCH, PRODUCER, ROOT, SCRIPTS, STREAMING
+from support.processes import BATCH, PRODUCER, ROOT, STREAMING
 from support.waiting import wait_until, with_slack
-
-# Where the README tells the reader to change a script, and where these tests put something in.
-IMPORT_OS = "import os\n"
-PROCESS_MESSAGE = re.compile(r"^def process_message\(.*?(?=^\S)", re.M | re.S)
-WORK_LINE = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
 
 TOPIC = "user_signups"
 
@@ -45,44 +38,41 @@ def shell(command, address, topic=TOPIC):
     return done.stdout.splitlines()
 
 
-def edit(script, *changes):
-    """Change the script as the README says: [(a part of it or a pattern that matches one, replacement)]."""
-    code = script.read_text(encoding="utf-8")
+def function(name):
+    """Return a pattern for a function of a script, with the blank lines after it."""
+    return re.compile(rf"^def {name}\(.*?(?=^\S)", re.M | re.S)
+
+
+# The changes to a script: [(a part of it, or a pattern that matches one; what replaces that)].
+WORK_LINE = '    print(f"sending email to {email!r}")  # your work goes here\n'  # in the recipe "once"
+NO_MAIL_SERVER = "    if not os.path.exists('is_up'):\n        raise ConnectionError('no mail server')\n"
+JSON = [("import os\n", "import json\nimport os\nimport uuid\n"), change_in_diff("json")]
+ONCE = [(function("process_message"), recipe("once") + "\n\n")]
+RETRIES = [*ONCE, (function("process_message"), recipe("retries") + "\n\n")]
+OUTAGE = [*RETRIES, (WORK_LINE, NO_MAIL_SERVER + WORK_LINE)]
+READ_JSON = "import json\n\ndef email_in(message):\n    return json.loads(message.value)\n\n\n"
+INSERT = [(function("email_in"), READ_JSON), (function("process_messages"), recipe("insert") + "\n\n")]
+
+
+def save_changed(name, changes, folder):
+    """Make the changes to a copy of the script in the folder."""
+    code = (ROOT / f"{name}.py").read_text(encoding="utf-8")
     for old, new in changes:
         found = re.findall(old, code) if isinstance(old, re.Pattern) else [old] * code.count(old)
-        assert len(found) == 1, (
-            f"{script.name} has {len(found)} x {old!r}, which a recipe of the README changes"
-        )
+        assert len(found) == 1, f"{name}.py has {len(found)} x {old!r}, which a recipe of the README changes"
         code = code.replace(found[0], new)
-    script.write_text(code, encoding="utf-8")
+    (folder / f"{name}.py").write_text(code, encoding="utf-8")
 
 
 @pytest.fixture
-def copies(tmp_path):
-    """Copies of the three scripts, for the reader's changes: {name: path}."""
-    for name in SCRIPTS:
-        shutil.copy(ROOT / f"{name}.py", tmp_path)
-    return {name: tmp_path / f"{name}.py" for name in SCRIPTS}
+def changed(new_workload, tmp_path):
+    """changed(worker_name, changes) creates a workload whose worker is the changed script, in tmp_path."""
 
+    def changed(name, changes):
+        save_changed(name, changes, tmp_path)
+        return new_workload(name, folder=tmp_path)
 
-@pytest.fixture
-def once_script(copies):
-    """streaming_worker.py with the recipe "once"; its path."""
-    edit(copies[STREAMING], (PROCESS_MESSAGE, f"{recipe('once')}\n\n"))
-    return copies[STREAMING]
-
-
-@pytest.fixture
-def retrying_script(once_script):
-    """streaming_worker.py with the recipes "once" and "retries"; its path."""
-    edit(once_script, (PROCESS_MESSAGE, f"{recipe('retries')}\n\n"))
-    return once_script
-
-
-@pytest.fixture
-def workload(new_workload, tmp_path):
-    """A workload whose worker is the changed streaming_worker.py."""
-    return new_workload(STREAMING, folder=tmp_path)
+    return changed
 
 
 def test_every_recipe_is_used():
@@ -92,11 +82,11 @@ def test_every_recipe_is_used():
     assert set(recipes) == {*used, *CAREFUL_PARTS}
 
 
-@pytest.mark.usefixtures("once_script")
 def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
-    start_script, copies, tmp_path, workload, cluster
+    start_script, changed, tmp_path, cluster
 ):
-    edit(copies[PRODUCER], (IMPORT_OS, f"import json\n{IMPORT_OS}import uuid\n"), change_in_diff("json"))
+    workload = changed(STREAMING, ONCE)
+    save_changed(PRODUCER, JSON, tmp_path)
     start_script(PRODUCER, cluster.address, folder=tmp_path, TOPIC=workload.topic).wait_for_exit()
     messages = cluster.stored(workload.topic)
     assert [json.loads(message.value)["email"].encode() for message in messages] == [m.key for m in messages]
@@ -110,8 +100,8 @@ def test_an_email_is_sent_once_even_if_its_message_is_delivered_twice(
     assert second.begun() == []
 
 
-@pytest.mark.usefixtures("once_script")
-def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, address):
+def test_a_message_published_twice_is_reported_as_the_readme_shows(changed, address):
+    workload = changed(STREAMING, ONCE)
     _, (publish, _), (_, shown) = transcript("once-run")
     shell(publish, address, workload.topic)
     worker = workload.start()
@@ -120,8 +110,8 @@ def test_a_message_published_twice_is_reported_as_the_readme_shows(workload, add
     assert worker.out == [line for line in shown if line != "..."]  # that is for the producer's messages
 
 
-@pytest.mark.usefixtures("retrying_script")
-def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(workload, cluster):
+def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processed(changed, cluster):
+    workload = changed(STREAMING, RETRIES)
     topic = workload.topic
     cluster.topics.add(dead_letters := f"{topic}.dlq")
     (create, created), (publish, _), (_, shown), (consume, letter) = transcript("dead-letter-run")
@@ -147,80 +137,64 @@ def test_a_poison_message_goes_to_the_dead_letter_topic_and_the_next_is_processe
     assert workload.committed_offsets() == {0: len(poison) + 1}
 
 
-def mail_server(script):
-    """Make the worker's mail server fail until the file that is returned exists."""
-    file = script.parent / "is_up"
-    failure = f"if not os.path.exists({str(file)!r}):\n        raise ConnectionError('no mail server')"
-    edit(script, (WORK_LINE, f"    {failure}\n{WORK_LINE}"))
-    return file
-
-
-def test_work_is_retried_until_a_temporary_outage_ends(retrying_script, workload, cluster):
-    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    is_up = mail_server(retrying_script)
-    worker = workload.start(PAUSES=[1] * 30)
-    worker.wait_for_error("^Attempt failed", count=3)
-    is_up.touch()
-    worker.wait_for("^sending")
-    worker.stop_and_check()
-    assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
-    assert workload.committed_offsets() == {0: 1}
-
-
-def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(retrying_script, workload, cluster):
-    dead_letters = cluster.create_topic(f"{workload.topic}.dlq")
-    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    mail_server(retrying_script)
-    worker = workload.start(PAUSES=[0, 1])
-    worker.wait_for_exit(1)
-    assert worker.err[-1] == "ConnectionError: no mail server"
-    assert sum("Attempt failed" in line for line in worker.err) == 2
-    assert cluster.stored(dead_letters) == []
-    assert workload.committed_offsets() == {}
-
-
-def test_a_signal_during_retries_leaves_the_message_to_the_next_worker(retrying_script, workload, cluster):
-    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
-    is_up = mail_server(retrying_script)
-    first = workload.start()
-    first.wait_for_error("^Attempt failed", count=5)  # it now pauses for five seconds
-    first.signal(signal.SIGTERM)
-    first.wait_for_exit(seconds=with_slack(2))
-    assert workload.committed_offsets() == {}
-    is_up.touch()
-    second = workload.start()
-    second.wait_for("^sending")
-    second.stop_and_check()
-    assert workload.committed_offsets() == {0: 1}
-
-
-def test_a_batch_is_stored_once_even_if_it_is_delivered_twice(copies, new_workload, tmp_path, cluster):
-    email_in = re.compile(r"^def email_in\(.*?(?=^\S)", re.M | re.S)
-    process_messages = re.compile(r"^def process_messages\(.*?(?=^\S)", re.M | re.S)
-    read_json = "import json\n\ndef email_in(message):\n    return json.loads(message.value)\n\n\n"
-    edit(copies[BATCH], (email_in, read_json), (process_messages, f"{recipe('insert')}\n\n"))
-    workload = new_workload(BATCH, folder=tmp_path)
-    signups = [f'{{"id": "{number}", "email": "user{number}@gmail.com"}}' for number in range(20)]
-    cluster.publish(workload.topic, [*signups, signups[3]])
-    for group in (workload.topic, cluster.new_name()):
-        worker = workload.start(GROUP_ID=group)
-        worker.wait_until(lambda worker=worker: sum(map(int, stored(worker))) == 21, what="all are stored")
-        worker.stop_and_check()
-    with contextlib.closing(sqlite3.connect(tmp_path / "signups.db")) as database:
-        rows = database.execute("SELECT id, email FROM signups ORDER BY rowid").fetchall()
-    assert rows == [(str(number), f"user{number}@gmail.com") for number in range(20)]
-    assert workload.committed_offsets() == {0: 21}
-
-
-def stored(worker):
-    """Return the counts that a batch worker with the recipe "insert" has printed."""
-    return [count for line in worker.out if (count := output.value_in(line, "stored {}"))]
-
-
 @pytest.mark.not_on_external_broker
-@pytest.mark.usefixtures("retrying_script")
-def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(workload, cluster):
+def test_a_dead_letter_that_is_not_stored_leaves_its_message_uncommitted(changed, cluster):
+    workload = changed(STREAMING, RETRIES)
     cluster.deny(ACLOperation.WRITE, ResourceType.TOPIC, cluster.create_topic(f"{workload.topic}.dlq"))
     cluster.publish(workload.topic, ["not JSON"])
     workload.start().wait_for_exit(1, seconds=60)
     assert workload.committed_offsets() == {}
+
+
+@pytest.fixture
+def outage(changed, cluster):
+    """A workload of one message, whose worker has no mail server until the file is_up exists in tmp_path."""
+    workload = changed(STREAMING, OUTAGE)
+    cluster.publish(workload.topic, ['{"id": "1", "email": "ada@example.com"}'])
+    return workload
+
+
+def test_work_is_retried_until_a_temporary_outage_ends(outage, tmp_path):
+    worker = outage.start(PAUSES=[1] * 30)
+    worker.wait_for_error("^Attempt failed", count=3)
+    (tmp_path / "is_up").touch()
+    worker.wait_for("^sending")
+    worker.stop_and_check()
+    assert set(worker.err) == {"Attempt failed: ConnectionError('no mail server')"}
+    assert outage.committed_offsets() == {0: 1}
+
+
+def test_an_outage_that_lasts_stops_the_worker_and_sets_nothing_aside(outage, cluster):
+    dead_letters = cluster.create_topic(f"{outage.topic}.dlq")
+    worker = outage.start(PAUSES=[0, 1])
+    worker.wait_for_exit(1)
+    assert worker.err[-1] == "ConnectionError: no mail server"
+    assert sum("Attempt failed" in line for line in worker.err) == 2
+    assert cluster.stored(dead_letters) == []
+    assert outage.committed_offsets() == {}
+
+
+def test_a_signal_during_retries_leaves_the_message_to_the_next_worker(outage, tmp_path):
+    first = outage.start()
+    first.wait_for_error("^Attempt failed", count=5)  # it now pauses for five seconds
+    first.signal(signal.SIGTERM)
+    first.wait_for_exit(seconds=with_slack(2))
+    assert outage.committed_offsets() == {}
+    (tmp_path / "is_up").touch()
+    second = outage.start()
+    second.wait_for("^sending")
+    second.stop_and_check()
+    assert outage.committed_offsets() == {0: 1}
+
+
+def test_a_batch_is_stored_once_even_if_it_is_delivered_twice(changed, tmp_path, cluster):
+    workload = changed(BATCH, INSERT)
+    signups = [f'{{"id": "{number}", "email": "user{number}@gmail.com"}}' for number in range(20)]
+    cluster.publish(workload.topic, [*signups, signups[3]])
+    for group in (workload.topic, cluster.new_name()):
+        workload.start(GROUP_ID=group).wait_for("^stored")
+        workload.workers[-1].stop_and_check()
+        assert cluster.committed_offsets(group, workload.topic) == {0: 21}
+    with contextlib.closing(sqlite3.connect(tmp_path / "signups.db")) as database:
+        rows = database.execute("SELECT id, email FROM signups ORDER BY rowid").fetchall()
+    assert rows == [(str(number), f"user{number}@gmail.com") for number in range(20)]

@@ -20,7 +20,7 @@ def test_ten_emails_pass_through_the_unchanged_scripts(start_script, cluster):
     streaming.wait_for(output.UPDATING, count=2)
     streaming.stop_and_check(signal_number=signal.SIGINT)
     lines = [line for email in output.PRODUCER_EMAILS[:2] for line in output.lines_for_message(email)]
-    assert streaming.out == [output.STARTING_LINE[STREAMING], *lines, output.GOODBYE_LINE]
+    assert streaming.out == [output.STARTING_LINES[STREAMING], *lines, output.GOODBYE_LINE]
     assert streaming.err == []
 
     batch = start_script(BATCH, cluster.address)

@@ -6,7 +6,7 @@ import re
 # Standard output
 TOPIC_EXISTS_LINE = "Topic {} is already created"
 PUBLISHED_LINE = "Published message to message broker. User email: {}"
-STARTING_LINE = {
+STARTING_LINES = {
     "streaming_worker": "starting streaming consumer worker",
     "batch_worker": "starting batch consumer worker",
 }

@@ -159,10 +159,6 @@ class Process:
         [line] = self.err
         return line
 
-    def children(self):
-        """Return the processes that it has started, and their descendants."""
-        return self.popen.children(recursive=True)
-
     def end(self):
         """Kill it, and what it has started, even if it has exited and left that behind."""
         for process in processes_with(self.mark, "yes"):
