@@ -16,7 +16,7 @@ WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
 is_shutting_down = False
-silent_polls = 0  # empty polls in a row without a recent heartbeat
+silent_polls = 0  # consecutive empty polls without a heartbeat in the last 5 s
 
 
 def exit_gracefully(signum, frame):
@@ -25,7 +25,7 @@ def exit_gracefully(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, like SIGTERM
     try:
         child = Consumer()
     except (errors.KafkaError, ValueError) as error:  # ValueError: a malformed address
@@ -160,14 +160,15 @@ def email_in(message):
 
 
 def check_group(consumer):
-    """Nothing was polled: rejoin if kafka-python 3.0.12 has forgotten to (a bug); report a silent group."""
+    """Nothing was polled: rejoin the group if necessary, and warn if there have long been no heartbeats."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        consumer._coordinator.request_rejoin()  # no public way; it sets a flag, which a finished join clears
-    last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
-    silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
-    if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
-        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, other workers.", file=sys.stderr)
+        # kafka-python 3.0.12 can forget to (a bug). No public way; it sets a flag, so repeating is harmless.
+        consumer._coordinator.request_rejoin()
+    heartbeat_age = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # there should be a heartbeat every 3 s
+    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: every 20 s
+        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, slow workers.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 is_shutting_down = False
-silent_polls = 0  # empty polls in a row without a recent heartbeat
+silent_polls = 0  # consecutive empty polls without a heartbeat in the last 5 s
 
 
 def graceful_exit(signum, frame):
@@ -21,7 +21,7 @@ def graceful_exit(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, like SIGTERM
     try:
         consumer = KafkaConsumer(
             TOPIC,
@@ -47,8 +47,8 @@ def main():
                 polled = consumer.poll(timeout_ms=500, max_records=1)  # {partition: [message]}, or {}
             except errors.RetriableError:  # rare: poll() retries most temporary errors itself
                 polled = {}
-            for [message] in polled.values():
-                process_message(message)  # an exception here ends the worker; the message is redelivered
+            for [message] in polled.values():  # one message at most
+                process_message(message)  # any exception ends the worker; the message is redelivered
                 commit(consumer)  # consumer.commit(), retried while the broker is unavailable
             if not polled:  # idle, or not in the group
                 check_group(consumer)
@@ -77,28 +77,28 @@ def process_message(message):
 def commit(consumer):
     while True:
         try:
-            return consumer.commit(timeout_ms=2000)  # commits everything that poll() has returned
-        except errors.RetriableError as error:
+            consumer.commit(timeout_ms=2000)  # everything polled is done, up to the message just processed
+            return
+        except (errors.RetriableError, errors.CommitFailedError) as error:
             if is_shutting_down:
-                raise  # main() reports it
+                raise  # main() reports it, and the message is redelivered
+            if isinstance(error, errors.CommitFailedError):  # no heartbeat for 10 s, or no poll() for 5 min
+                print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
+                return  # poll() rejoins, and the message is redelivered, here or elsewhere
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
-        except errors.CommitFailedError:  # evicted: no heartbeat for 10 s, or no poll() for 5 min
-            if is_shutting_down:
-                raise
-            print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-            return  # poll() rejoins
 
 
 def check_group(consumer):
-    """Nothing was polled: rejoin if kafka-python 3.0.12 has forgotten to (a bug); report a silent group."""
+    """Nothing was polled: rejoin the group if necessary, and warn if there have long been no heartbeats."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        consumer._coordinator.request_rejoin()  # no public way; it sets a flag, which a finished join clears
-    last_heartbeat = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
-    silent_polls = silent_polls + 1 if last_heartbeat > 5 else 0  # there should be one every 3 s
-    if silent_polls % 40 == 39:  # every 20 s, since a poll without messages takes half a second
-        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, other workers.", file=sys.stderr)
+        # kafka-python 3.0.12 can forget to (a bug). No public way; it sets a flag, so repeating is harmless.
+        consumer._coordinator.request_rejoin()
+    heartbeat_age = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # there should be a heartbeat every 3 s
+    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: every 20 s
+        print(f"Waiting for group {GROUP_ID}. Check the broker, its address, slow workers.", file=sys.stderr)
 
 
 if __name__ == "__main__":

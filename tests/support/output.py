@@ -44,7 +44,7 @@ NOT_CONNECTED_TEXT, HINT_TEXT = "Unable to bootstrap", "Check BOOTSTRAP_SERVERS"
 REDELIVERED_TEXT = "will be delivered again"
 BLAMES_BROKER_TEXT = "up?"  # "Is localhost:9092 up?", or the producer's "Is the broker up?"
 INVALID_LINE = "skipping invalid email address: {}, partition {}, offset {}"
-WAITING_LINE = "Waiting for group {}. Check the broker, its address, other workers."
+WAITING_LINE = "Waiting for group {}. Check the broker, its address, slow workers."
 EVICTED_LINE = "Evicted from group {}, rejoining. Expect a redelivery."
 
 
