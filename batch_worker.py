@@ -16,7 +16,7 @@ WORK_SECONDS = 0.5
 BATCH_SECONDS = 5
 BUFFER_SIZE = 10_000
 is_shutting_down = False
-silent_polls = 0  # consecutive empty polls without a heartbeat in the last 5 s
+silent_polls = 0  # empty polls since the last recent heartbeat
 
 
 def exit_gracefully(signum, frame):
@@ -25,7 +25,7 @@ def exit_gracefully(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, like SIGTERM
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C and SIGTERM end the worker at once
     try:
         child = Consumer()
     except (errors.KafkaError, ValueError) as error:  # ValueError: a malformed address
@@ -80,7 +80,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             isolation_level="read_committed",  # skip messages of aborted transactions
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
-            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
+            auto_offset_reset="earliest",  # without a valid committed offset, start at the oldest message
             enable_auto_commit=False,  # a timer would commit what is still in the buffer
         )
 
@@ -152,7 +152,7 @@ class Consumer(threading.Thread, AsyncConsumerRebalanceListener):
 
 def email_in(message):
     """Return the email address in the message. If there is no valid one, report that and return None."""
-    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes become unprintable
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes fail isprintable() below
     if "@" in email and len(email) <= 254 and email.isprintable():  # 254: SMTP's limit
         return email
     place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
@@ -163,11 +163,11 @@ def check_group(consumer):
     """Nothing was polled: rejoin the group if necessary, and warn if there have long been no heartbeats."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        # kafka-python 3.0.12 can forget to (a bug). No public way; it sets a flag, so repeating is harmless.
-        consumer._coordinator.request_rejoin()
+        # poll() may forget to (a kafka-python 3.0.12 bug). This only sets a flag: repeating it is harmless.
+        consumer._coordinator.request_rejoin()  # there is no public call for it
     heartbeat_age = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
-    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # there should be a heartbeat every 3 s
-    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: every 20 s
+    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # a heartbeat is due every 3 s
+    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: about every 20 s
         print(f"Waiting for group {GROUP_ID}. Check the broker, its address, slow workers.", file=sys.stderr)
 
 

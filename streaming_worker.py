@@ -12,7 +12,7 @@ TOPIC = "user_signups"
 GROUP_ID = "group1"
 WORK_SECONDS = 0.5
 is_shutting_down = False
-silent_polls = 0  # consecutive empty polls without a heartbeat in the last 5 s
+silent_polls = 0  # empty polls since the last recent heartbeat
 
 
 def graceful_exit(signum, frame):
@@ -21,7 +21,7 @@ def graceful_exit(signum, frame):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C exits at once, like SIGTERM
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected, Ctrl+C and SIGTERM end the worker at once
     try:
         consumer = KafkaConsumer(
             TOPIC,
@@ -32,7 +32,7 @@ def main():
             metadata_max_age_ms=10_000,  # discover new partitions within 10 s
             isolation_level="read_committed",  # skip messages of aborted transactions
             session_timeout_ms=10_000,  # reassign a crashed worker's partitions after 10 s
-            auto_offset_reset="earliest",  # no valid committed offset: start with the oldest message
+            auto_offset_reset="earliest",  # without a valid committed offset, start at the oldest message
             enable_auto_commit=False,  # commit when the work is done, not by a timer
         )
     except (errors.KafkaError, ValueError) as error:  # ValueError: a malformed address
@@ -47,9 +47,9 @@ def main():
                 polled = consumer.poll(timeout_ms=500, max_records=1)  # {partition: [message]}, or {}
             except errors.RetriableError:  # rare: poll() retries most temporary errors itself
                 polled = {}
-            for [message] in polled.values():  # one message at most
-                process_message(message)  # any exception ends the worker; the message is redelivered
-                commit(consumer)  # consumer.commit(), retried while the broker is unavailable
+            for [message] in polled.values():  # at most one list, of one message
+                process_message(message)  # an exception ends the worker; the next one gets this message
+                commit(consumer)  # retried in an outage; given up after an eviction
             if not polled:  # idle, or not in the group
                 check_group(consumer)
     except errors.KafkaError as error:
@@ -62,7 +62,7 @@ def main():
 
 
 def process_message(message):
-    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes become unprintable
+    email = (message.value or b"").decode(errors="surrogateescape")  # invalid bytes fail isprintable() below
     if "@" not in email or len(email) > 254 or not email.isprintable():  # 254: SMTP's limit
         place = f"{message.topic}, partition {message.partition}, offset {message.offset}"
         print(f"skipping invalid email address: {place}", file=sys.stderr)
@@ -84,7 +84,7 @@ def commit(consumer):
                 raise  # main() reports it, and the message is redelivered
             if isinstance(error, errors.CommitFailedError):  # no heartbeat for 10 s, or no poll() for 5 min
                 print(f"Evicted from group {GROUP_ID}, rejoining. Expect a redelivery.", file=sys.stderr)
-                return  # poll() rejoins, and the message is redelivered, here or elsewhere
+                return  # not committed: poll() rejoins, and the message is delivered again
             print(f"Commit failed ({error!r}), retrying. Is {BOOTSTRAP_SERVERS} up?", file=sys.stderr)
             sleep(2)
 
@@ -93,11 +93,11 @@ def check_group(consumer):
     """Nothing was polled: rejoin the group if necessary, and warn if there have long been no heartbeats."""
     global silent_polls
     if consumer.group_metadata().state != structs.MemberState.STABLE:  # joining, rebalancing or evicted
-        # kafka-python 3.0.12 can forget to (a bug). No public way; it sets a flag, so repeating is harmless.
-        consumer._coordinator.request_rejoin()
+        # poll() may forget to (a kafka-python 3.0.12 bug). This only sets a flag: repeating it is harmless.
+        consumer._coordinator.request_rejoin()  # there is no public call for it
     heartbeat_age = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
-    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # there should be a heartbeat every 3 s
-    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: every 20 s
+    silent_polls = silent_polls + 1 if heartbeat_age > 5 else 0  # a heartbeat is due every 3 s
+    if silent_polls and silent_polls % 40 == 0:  # 40 polls of half a second: about every 20 s
         print(f"Waiting for group {GROUP_ID}. Check the broker, its address, slow workers.", file=sys.stderr)
 
 
